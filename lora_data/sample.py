@@ -1,0 +1,49 @@
+"""An instance: the pixels of one cut-out and its record.
+
+Pixels are sRGB uint8 ``[H, W, 3]`` in RGB order; alpha is straight, uint8 ``[H, W]``, 0 transparent. The colour under
+alpha 0 may be the true background (a crop of a frame), a constant (an extracted cut-out) or, after the matte stage, the
+character's own colour bled outward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lora_data.manifest import Record
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """One cut-out on its way through the map stages.
+
+    Args:
+        record: What is known about it.
+        rgb: uint8 ``[H, W, 3]``, sRGB.
+        alpha: uint8 ``[H, W]``, straight.
+
+    Raises:
+        ValueError: A shape or dtype is not as above.
+    """
+
+    record: Record
+    rgb: np.ndarray
+    alpha: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
+            raise ValueError(f"{self.record.key}: rgb must be uint8 [H, W, 3], got {self.rgb.dtype} {self.rgb.shape}")
+        if self.alpha.dtype != np.uint8 or self.alpha.shape != self.rgb.shape[:2]:
+            raise ValueError(
+                f"{self.record.key}: alpha must be uint8 {self.rgb.shape[:2]}, got {self.alpha.dtype} {self.alpha.shape}"
+            )
+
+    def replace(self, *, rgb: np.ndarray | None = None, alpha: np.ndarray | None = None, **fields: Any) -> Instance:
+        """Return a copy with other pixels and changed record fields (see `Record`)."""
+        return Instance(
+            record=self.record.replace(**fields) if fields else self.record,
+            rgb=self.rgb if rgb is None else rgb,
+            alpha=self.alpha if alpha is None else alpha,
+        )
