@@ -1,3 +1,30 @@
-"""lora_data: from film cut-outs of 3D-animated characters to LoRA training batches."""
+"""From film cut-outs of 3D-animated characters to LoRA training batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+__all__ = ["Config", "ConfigError", "LoraDataError", "__version__", "load_config"]
+
+if TYPE_CHECKING:
+    from lora_data.config import Config as Config
+    from lora_data.config import load_config as load_config
+    from lora_data.errors import ConfigError as ConfigError
+    from lora_data.errors import LoraDataError as LoraDataError
+
+_HOMES = {
+    "Config": "lora_data.config",
+    "load_config": "lora_data.config",
+    "ConfigError": "lora_data.errors",
+    "LoraDataError": "lora_data.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that ``import lora_data`` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lora_data' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+"""Weights of linear red, green and blue in luminance (ITU-R BT.709, sRGB's primaries)."""
+
 
 def to_linear(rgb: np.ndarray) -> np.ndarray:
     """sRGB uint8 ``[..., 3]`` to linear light float32 in [0, 1] (IEC 61966-2-1)."""
@@ -19,7 +22,7 @@ def to_srgb(linear: np.ndarray) -> np.ndarray:
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Rec. 601 luma of sRGB uint8, float32 ``[H, W]`` in 0..255 (OpenCV's RGB2GRAY weights)."""
-    return rgb.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    return rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
@@ -49,6 +52,52 @@ def hue_shift(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float 
         return None
     angles = [np.degrees(np.arctan2(image[..., 2][keep], image[..., 1][keep])) for image in (a, b)]
     return float(np.percentile(np.abs((angles[0] - angles[1] + 180) % 360 - 180), 95))
+
+
+def luminance(linear: np.ndarray) -> np.ndarray:
+    """Relative luminance Y of linear light ``[H, W, 3]``, float32 ``[H, W]`` in [0, 1]."""
+    return linear @ LUMINANCE
+
+
+def lightness(y: np.ndarray) -> np.ndarray:
+    """CIE lightness L* (0..100) of relative luminance in [0, 1] (CIE 15: piecewise cube root)."""
+    return np.where(y > 216 / 24389, 116 * np.cbrt(y) - 16, y * (24389 / 27))
+
+
+def from_lightness(level: np.ndarray) -> np.ndarray:
+    """Relative luminance of CIE lightness L* (0..100): the inverse of `lightness`."""
+    return np.where(level > 8, ((level + 16) / 116) ** 3, level * (27 / 24389))
+
+
+def structure(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float | None:
+    """How alike two images are in local structure: 1 the same, 0 unrelated; blind to local brightness and contrast.
+
+    Mean local correlation of luma, SSIM's structure term with its usual window and constant.
+
+    Args:
+        before: uint8 ``[H, W, 3]``.
+        after: uint8, the same shape.
+        mask: bool ``[H, W]``, where to look.
+
+    Returns:
+        The mean in [-1, 1], or None where the mask is empty.
+
+    Source: Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 2004,
+        section III.B (11 px Gaussian of 1.5 px; C3 = (0.03 * 255)^2 / 2).
+    """
+    if not mask.any():
+        return None
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(x, (11, 11), 1.5)
+
+    x, y = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (before, after))
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x * mean_x, blur(y * y) - mean_y * mean_y
+    together = blur(x * y) - mean_x * mean_y
+    c = (0.03 * 255) ** 2 / 2
+    value = (together + c) / (np.sqrt(np.maximum(var_x, 0) * np.maximum(var_y, 0)) + c)
+    return float(value[mask].mean())
 
 
 def _linear_table() -> np.ndarray:

@@ -86,6 +86,12 @@ class Record:
     wb_green: float | None = None
     wb_blue: float | None = None
 
+    # -- exposure as it came, measured before any colour change (see stages/metrics.py)
+    source_brightness: float | None = None  # mean luma, 0..255
+    source_brightness_p95: float | None = None
+    source_clipped_bright: float | None = None  # share of pixels with a channel > 250
+    source_burnt: float | None = None  # share of pixels with every channel > 250: no colour is left
+
     # -- metrics, inside the matte eroded by 4 px at a character height of 512 px
     brightness: float | None = None  # mean luma, 0..255
     brightness_p05: float | None = None
@@ -103,7 +109,9 @@ class Record:
     face_size: float | None = None  # longest side of the face box, px of the original; None: no face known
 
     # -- fingerprints and embeddings
-    phash: int | None = None  # 64 bit, of the matte-filled tight composite
+    phash: int | None = None  # 64 bit, of the matte-filled tight composite; bit order: see fingerprint.py
+    thumb_luma: np.ndarray | None = None  # uint8, flat 96 x 96: luma of the tight crop, aspect kept, centred
+    thumb_matte: np.ndarray | None = None  # uint8, 96 x 96 bits packed (np.packbits): where its alpha is above 127
     embedding: np.ndarray | None = None  # float32, unit length: appearance of the masked body
     quality: float | None = None  # one number to order near-equals by, see stages/deduplicate.py
 

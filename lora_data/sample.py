@@ -36,9 +36,8 @@ class Instance:
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
             raise ValueError(f"{self.record.key}: rgb must be uint8 [H, W, 3], got {self.rgb.dtype} {self.rgb.shape}")
         if self.alpha.dtype != np.uint8 or self.alpha.shape != self.rgb.shape[:2]:
-            raise ValueError(
-                f"{self.record.key}: alpha must be uint8 {self.rgb.shape[:2]}, got {self.alpha.dtype} {self.alpha.shape}"
-            )
+            got = f"{self.alpha.dtype} {self.alpha.shape}"
+            raise ValueError(f"{self.record.key}: alpha must be uint8 {self.rgb.shape[:2]}, got {got}")
 
     def replace(self, *, rgb: np.ndarray | None = None, alpha: np.ndarray | None = None, **fields: Any) -> Instance:
         """Return a copy with other pixels and changed record fields (see `Record`)."""

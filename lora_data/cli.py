@@ -1,0 +1,182 @@
+"""The command line. Exit codes: 0 done; 2 the command or the configuration is wrong; 1 the run could not finish."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lora_data
+from lora_data.errors import ConfigError, LoraDataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from lora_data.pipeline import Summary
+
+_NEEDED = {
+    "cv2": "opencv-python",
+    "imagehash": "imagehash",
+    "jinja2": "jinja2",
+    "pyarrow": "pyarrow",
+    "pycocotools": "pycocotools",
+    "pymatting": "pymatting",
+    "rich": "rich",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ConfigError, MissingExtraError) as error:
+        print(f"lora-data: {error}", file=sys.stderr)
+        return 2
+    except LoraDataError as error:
+        print(f"lora-data: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nlora-data: stopped; the same command starts again", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lora-data", description=lora_data.__doc__)
+    parser.add_argument("--version", action="version", version=f"lora-data {lora_data.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="render a small film and run everything on it; no download")
+    demo.add_argument("--out", type=Path, default=Path("demo_out"), help="where to put it (default: demo_out)")
+    demo.add_argument("--instances", type=int, default=120, help="cut-outs to render (default: 120)")
+    demo.add_argument("--seed", type=int, default=0, help="another seed, another film (default: 0)")
+    _add_workers(demo)
+    demo.set_defaults(run=_demo)
+
+    run = commands.add_parser("precompute", help="cut-outs in, WebDataset shards out")
+    run.add_argument("input", type=Path, metavar="INPUT", help="folder of cut-outs, or of frames with SAM2 masks")
+    run.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for shards, table and report")
+    run.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration")
+    run.add_argument("--preset", choices=["light", "full"], help="overrides the file's preset")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. precompute.filter.min_face_size=48"
+    )
+    _add_workers(run)
+    run.set_defaults(run=_precompute)
+
+    report = commands.add_parser("report", help="rebuild the static report of a run")
+    report.add_argument("out", type=Path, metavar="OUT")
+    report.set_defaults(run=_report)
+
+    inspect = commands.add_parser("inspect", help="a table per character of what the shards hold")
+    inspect.add_argument("shards", type=Path, metavar="OUT/shards")
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return value
+
+
+def _precompute(options: argparse.Namespace) -> int:
+    from lora_data.config import load_config
+
+    config = load_config(options.config, overrides=options.set, preset=options.preset)
+    _need_precompute("lora-data precompute")
+    from lora_data.pipeline import precompute
+
+    _print_summary(precompute(options.input, options.out, config, workers=options.workers))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    _need_precompute("lora-data demo")
+    from lora_data.config import load_config
+    from lora_data.demo import make_film
+    from lora_data.pipeline import precompute
+    from lora_data.progress import RunProgress
+
+    film, out = options.out / "film", options.out / "run"
+    if options.instances < 8:
+        raise ConfigError(f"--instances must be at least 8, got {options.instances}")
+    if options.out.exists() and not film.is_dir() and any(options.out.iterdir()):
+        raise ConfigError(f"--out must be new, empty or an earlier demo, got {options.out}")
+    shutil.rmtree(film, ignore_errors=True)
+    progress = RunProgress()
+    progress.start("render", options.instances)
+    done = 0
+
+    def advance(count: int, total: int) -> None:
+        nonlocal done
+        progress.advance(count - done)
+        done = count
+
+    make_film(film, instances=options.instances, seed=options.seed, progress=advance)
+    progress.finish()
+    summary = precompute(film / "instances", out, load_config(), workers=options.workers, progress=progress)
+    _print_summary(summary)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    _need_precompute("lora-data report")
+    from lora_data.report import write_report
+
+    print(write_report(options.out))
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from lora_data.shards import read_index
+
+    index = read_index(options.shards)
+    rows = [("character", "samples", "shards", "median size", "MB")]
+    for name in sorted({s.character for s in index.samples}):
+        samples = [s for s in index.samples if s.character == name]
+        shards = [s for s in index.shards if s.character == name]
+        middle = sorted(samples, key=lambda s: (s.width * s.height, s.key))[len(samples) // 2]
+        megabytes = sum(s.bytes for s in shards) / 1e6
+        rows.append((name, str(len(samples)), str(len(shards)), f"{middle.width}x{middle.height}", f"{megabytes:.1f}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print(
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )
+    return 0
+
+
+def _need_precompute(purpose: str) -> None:
+    for module, package in _NEEDED.items():
+        if find_spec(module) is None:
+            raise MissingExtraError(package, "precompute", purpose)
+
+
+def _print_summary(summary: Summary) -> None:
+    from lora_data.pipeline import NETWORKS
+
+    total = sum(summary.counts.values())
+    parts = [
+        f"{summary.counts[s]} {s}" for s in ("kept", "surplus", "duplicate", "rejected", "error") if s in summary.counts
+    ]
+    print(f"{total} inputs: {', '.join(parts)}")
+    for name, count in summary.kept.items():
+        print(f"  {name:<24} {count} images")
+    print(f"left out: {', '.join(NETWORKS)} (they need networks, which this version does not have yet)")
+    print(f"shards:  {summary.out / 'shards'}")
+    print(f"table:   {summary.out / 'instances.parquet'}")
+    print(f"report:  {summary.report}")

@@ -1,0 +1,211 @@
+"""Read and check the configuration. The only file that knows TOML and pydantic.
+
+One TOML file may hold both halves. Everything is checked before anything is touched: an unknown key, a wrong type, an
+impossible range and a forbidden augmentation are errors that name the key's path, what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from lora_data.augment.policy import FLIP_REASON, FORBIDDEN, AugmentPolicy
+from lora_data.errors import ConfigError
+from lora_data.stages.cast import WhiteBalance
+from lora_data.stages.colour import Colour
+from lora_data.stages.deduplicate import Deduplicate
+from lora_data.stages.filter import Filter
+from lora_data.stages.identity import Identity
+from lora_data.stages.ingest import Ingest
+from lora_data.stages.matte import Matte
+from lora_data.stages.select import Select
+from lora_data.stages.write import Write
+from lora_data.train.settings import CharacterSettings, DataSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precompute:
+    """The ``[precompute.*]`` tables: one stage each, in the order of the run. Stages without fields have no table."""
+
+    ingest: Ingest = field(default_factory=Ingest)
+    matte: Matte = field(default_factory=Matte)
+    white_balance: WhiteBalance = field(default_factory=WhiteBalance)
+    colour: Colour = field(default_factory=Colour)
+    identity: Identity = field(default_factory=Identity)
+    filter: Filter = field(default_factory=Filter)
+    deduplicate: Deduplicate = field(default_factory=Deduplicate)
+    select: Select = field(default_factory=Select)
+    write: Write = field(default_factory=Write)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration, checked.
+
+    Args:
+        preset: "light" runs everything that needs no downloaded weights. "full" adds the strategy's networks.
+        precompute: The offline half.
+        data: What training reads.
+        augment: The policy of every character that has none of its own.
+        characters: Settings by character name.
+    """
+
+    preset: Literal["light", "full"] = "light"
+    precompute: Precompute = field(default_factory=Precompute)
+    data: DataSettings = field(default_factory=DataSettings)
+    augment: AugmentPolicy = field(default_factory=AugmentPolicy)
+    characters: dict[str, CharacterSettings] = field(default_factory=dict[str, CharacterSettings])
+
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+for _section in (
+    *(Config, Precompute, DataSettings, CharacterSettings, AugmentPolicy),
+    *(Ingest, Matte, WhiteBalance, Colour, Identity, Filter, Deduplicate, Select, Write),
+):
+    # The stages are plain dataclasses and know nothing of pydantic; this is where strictness is switched on.
+    setattr(_section, "__pydantic_config__", _STRICT)  # noqa: B010
+_ADAPTER = TypeAdapter(Config)
+
+
+def load_config(path: str | Path | None = None, *, overrides: Sequence[str] = (), preset: str | None = None) -> Config:
+    """Read a TOML file, apply overrides, check everything.
+
+    Args:
+        path: The file, or None for the defaults.
+        overrides: ``key.path=value`` each; the value as TOML writes it, or a bare text.
+        preset: Overrides the file's preset.
+
+    Raises:
+        ConfigError: Naming the key's path, what was found and what is allowed.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"the configuration cannot be read: {error}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from None
+    for override in overrides:
+        _apply_override(tree, override)
+    if preset is not None:
+        tree["preset"] = preset
+    return parse_config(tree, where=str(path) if path is not None else "the configuration")
+
+
+def parse_config(tree: dict[str, Any], *, where: str = "the configuration") -> Config:
+    """Check a configuration that is already a tree of tables.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    _refuse_forbidden(tree, where)
+    merged = _merge_characters(tree)
+    try:
+        text = json.dumps(merged, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: dates, nan and inf have no place here: {error}") from None
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        lines = [_explain(dict(e), merged) for e in error.errors(include_url=False)]
+        raise ConfigError(f"{where}: " + "\n".join(dict.fromkeys(lines))) from None
+
+
+def as_tree(config: Config) -> dict[str, Any]:
+    """The configuration as plain tables, for run.json."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set wants key.path=value, got {override!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    *parents, last = key.strip().split(".")
+    table = tree
+    for depth, name in enumerate(parents):
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {'.'.join(parents[: depth + 1])} is a value, not a table")
+        table = inner
+    table[last] = parsed
+
+
+def _refuse_forbidden(tree: dict[str, Any], where: str) -> None:
+    """Name the reason before pydantic calls a forbidden augmentation merely unknown."""
+    characters = tree.get("characters")
+    tables = [("augment", tree.get("augment"), False)]
+    if isinstance(characters, dict):
+        for name, settings in characters.items():
+            if isinstance(settings, dict):
+                symmetric = settings.get("symmetric") is True
+                tables.append((f"characters.{name}.augment", settings.get("augment"), symmetric))
+    for path, table, symmetric in tables:
+        if not isinstance(table, dict):
+            continue
+        for key, value in table.items():
+            reason = next((reason for word, reason in FORBIDDEN.items() if word in key.lower()), None)
+            if reason is not None:
+                raise ConfigError(f"{where}: {path}.{key} is forbidden: {reason}")
+            if key == "horizontal_flip" and value != 0 and not symmetric:
+                raise ConfigError(f"{where}: {path}.{key} = {value!r} is forbidden: {FLIP_REASON}")
+
+
+def _merge_characters(tree: dict[str, Any]) -> dict[str, Any]:
+    """Fill each character's policy with ``[augment]`` where it says nothing itself."""
+    shared, characters = tree.get("augment"), tree.get("characters")
+    if not isinstance(shared, dict) or not isinstance(characters, dict):
+        return tree
+    merged = {
+        name: {**settings, "augment": {**shared, **settings.get("augment", {})}}
+        if isinstance(settings, dict) and isinstance(settings.get("augment", {}), dict)
+        else settings
+        for name, settings in characters.items()
+    }
+    return {**tree, "characters": merged}
+
+
+def _explain(error: dict[str, Any], tree: dict[str, Any]) -> str:
+    """One line for one finding: the key's path, what is wrong, what is allowed."""
+    path = [str(part) for part in error["loc"]]
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{'.'.join(path)} is not a key; allowed here: {', '.join(_allowed(path[:-1]))}"
+    # A union adds the branch's name to the path; keep the part that is really in the file.
+    real: list[str] = []
+    table: Any = tree
+    for part in path:
+        if isinstance(table, dict) and part in table:
+            table = table[part]
+        elif not (isinstance(table, list) and part.isdigit()):
+            break
+        real.append(part)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{'.'.join(real)}.{message}"
+    return f"{'.'.join(real)}: {message[0].lower()}{message[1:]}, got {error.get('input')!r}"
+
+
+def _allowed(path: list[str]) -> list[str]:
+    """The keys of the table at a path."""
+    cls: Any = Config
+    for part in path:
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        cls = hints.get(part, typing.get_args(cls)[-1] if typing.get_args(cls) else None)
+    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []

@@ -1,0 +1,1 @@
+"""How map stages are run over many instances."""

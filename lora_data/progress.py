@@ -1,0 +1,71 @@
+"""What a person sees while a run goes: a bar per pass with rate and remaining time; plain lines without a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_EVERY = 10.0
+"""Seconds between plain lines."""
+
+
+class RunProgress:
+    """Shows passes one after the other.
+
+    Args:
+        stream: Where to write; a terminal gets bars, anything else lines.
+    """
+
+    def __init__(self, stream: TextIO = sys.stderr) -> None:
+        self._stream = stream
+        self._bar: Progress | None = None
+        if stream.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description:<12}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:>9}"),
+                TimeRemainingColumn(),
+                console=Console(file=stream),
+            )
+            self._bar.start()
+
+    def start(self, name: str, total: int) -> None:
+        """Begin a pass over ``total`` items."""
+        self._name, self._total, self._done = name, total, 0
+        self._since = self._said = time.monotonic()
+        if self._bar is not None:
+            self._task = self._bar.add_task(name, total=total, rate="")
+        else:
+            self._line(f"{name}: {total}")
+
+    def advance(self, count: int) -> None:
+        """Note that ``count`` more items are done."""
+        self._done += count
+        now = time.monotonic()
+        rate = self._done / max(now - self._since, 1e-6)
+        if self._bar is not None:
+            self._bar.update(self._task, advance=count, rate=f"{rate:.1f}/s")
+        elif now - self._said >= _EVERY and self._done < self._total:
+            self._said = now
+            left = (self._total - self._done) / max(rate, 1e-6)
+            self._line(f"{self._name}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left")
+
+    def finish(self) -> float:
+        """End the pass; return its seconds."""
+        seconds = time.monotonic() - self._since
+        if self._bar is None:
+            self._line(f"{self._name}: done in {seconds:.1f} s")
+        return seconds
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _line(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)

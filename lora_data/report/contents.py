@@ -1,0 +1,365 @@
+"""What the page says: the records, grouped, ordered and counted. No markup but the charts."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from lora_data.manifest import UNKNOWN, Record
+from lora_data.report import charts, words
+from lora_data.report.run_info import RunInfo
+
+PAIRS = 240
+"""Most before/after pairs per enhancement and outcome; every kept picture shows its own in the contact sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """What left at one stage with one status, and why."""
+
+    status: str
+    count: int
+    reasons: list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage of the flow at which something left."""
+
+    label: str
+    before: int
+    drops: list[Drop]
+    band: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person should look at, and where."""
+
+    count: int
+    text: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Character:
+    """One character's part of the page; ``anchor`` is the section's id."""
+
+    name: str
+    anchor: str
+    counts: dict[str, int]
+    kept: list[Record]
+    surplus: list[Record]
+    framing: list[tuple[str, int]]
+    framing_bar: Markup
+    light: Markup | None
+    shots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A histogram, what it shows and how many values it holds."""
+
+    title: str
+    note: str
+    chart: Markup
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeGroup:
+    """The pictures with one outcome of one enhancement, the largest hue shift first."""
+
+    column: str
+    label: str
+    meaning: str
+    count: int
+    shown: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Enhancement:
+    """One enhancement: how often what happened, and the pictures."""
+
+    column: str
+    label: str
+    counts: dict[str, int]
+    median_shift: float | None
+    largest_shift: float | None
+    groups: list[OutcomeGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A kept picture and its copies, the most alike first. ``kept`` is None where the table does not have it."""
+
+    key: str
+    kept: Record | None
+    copies: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonGroup:
+    """The rejected of one stage and reason, the closest call first."""
+
+    label: str
+    meaning: str
+    stage: str
+    limit: float | None
+    records: list[Record]
+
+
+def flow(records: Sequence[Record]) -> list[Step]:
+    """From all inputs to what is kept: the stages at which something left, in the order of the run."""
+    left: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if not record.active:
+            left[record.stage or ""].append(record)
+    order = {name: i for i, name in enumerate(words.STAGES)}
+    remaining, steps = len(records), list[Step]()
+    for stage in sorted(left, key=lambda name: (order.get(name, len(order)), name)):
+        drops: list[Drop] = []
+        by_status = Counter(r.status for r in left[stage])
+        for status in sorted(by_status, key=_status_order):
+            reasons = Counter(words.reason_label(r.reason or "") for r in left[stage] if r.status == status)
+            drops.append(Drop(status, by_status[status], _most(reasons)))
+        band = charts.flow_band(len(records), remaining, [(d.status, d.count) for d in drops])
+        steps.append(Step(words.stage_label(stage) if stage else "No stage named", remaining, drops, band))
+        remaining -= len(left[stage])
+    return steps
+
+
+def notices(records: Sequence[Record]) -> list[Notice]:
+    """What a person should look at, the most urgent first."""
+    kept = [r for r in records if r.active]
+    flags = Counter(words.reason_label(r.flagged) for r in kept if r.flagged)
+    found = [Notice(count, f"kept but flagged: {label.lower()}", "#characters") for label, count in _most(flags)]
+    found.append(Notice(sum(r.character == UNKNOWN for r in kept), "kept without a character’s name", "#characters"))
+    for column, label in words.ENHANCEMENTS.items():
+        for outcome, text in (("proposed", "waits for your decision"), ("taken_back", "measured and taken back")):
+            count = sum(getattr(r, column) == outcome for r in records)
+            found.append(Notice(count, f"{label}: {text}", f"#{column}"))
+    found.append(Notice(sum(r.status == "error" for r in records), "inputs could not be used", "#errors"))
+    return [notice for notice in found if notice.count]
+
+
+def characters(records: Sequence[Record]) -> list[Character]:
+    """The characters, the one with the most pictures first, those nobody could name last."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.character].append(record)
+    counts = {name: Counter(r.status for r in group) for name, group in groups.items()}
+    # who has nothing to show and no name is in the flow already
+    names = [name for name in groups if name != UNKNOWN or counts[name]["kept"] + counts[name]["surplus"]]
+    names.sort(key=lambda name: (name == UNKNOWN, -counts[name]["kept"], name))
+    return [_character(name, f"c{i}", groups[name], counts[name]) for i, name in enumerate(names)]
+
+
+def _character(name: str, anchor: str, group: Sequence[Record], counts: Counter[str]) -> Character:
+    kept = [r for r in group if r.active]
+    framings = Counter(r.framing or "not measured" for r in kept)
+    known = [label for label in ("close-up", "half", "full") if any(framings.values())]
+    framing = [(label, framings[label]) for label in [*known, *sorted(set(framings) - set(known))]]
+    light = [r.brightness for r in kept if r.brightness is not None]
+    eighths = [0] * 8
+    for value in light:
+        eighths[min(7, max(0, int(value / 32)))] += 1
+    return Character(
+        name=name,
+        anchor=anchor,
+        counts={status: counts[status] for status in sorted(counts, key=_status_order)},
+        kept=kept,
+        surplus=[r for r in group if r.status == "surplus"],
+        framing=framing,
+        framing_bar=charts.parts_bar([(f"tone{min(i, 3)}", count) for i, (_, count) in enumerate(framing)]),
+        light=charts.columns(eighths) if light else None,
+        shots=len({r.scene or r.track for r in kept} - {None}),
+    )
+
+
+def panels(records: Sequence[Record], run: RunInfo) -> list[Panel]:
+    """The quality histograms of what was measured, with the configured limits."""
+    limits = run.limits
+    low, high = limits.get("brightness_range.0"), limits.get("brightness_range.1")
+    grey, vivid = limits.get("saturation_range.0"), limits.get("saturation_range.1")
+    exposure = {"dark", "bright", "darker_than_scene", "burnt"}
+    came = any(r.source_brightness is not None for r in records)
+    note = "mean luma, as it came" if came else "mean luma"
+    found = [
+        _panel("Brightness", note, records, _brightness, exposure, (low, high), lambda _: charts.Axis(0, 255)),
+        _panel(
+            *("Sharpness by Laplacian", "variance at 512 px height, log scale", records),
+            *(lambda r: r.laplacian_variance, {"blur"}, (limits.get("blur_threshold"), None)),
+            lambda values: charts.Axis(10, max(10_000, values[-1]), log=True),
+        ),
+        _panel(
+            "Sharpness by re-blur",
+            "energy lost to a second blur",
+            records,
+            lambda r: r.sharpness,
+            set(),
+            (None, None),
+            _auto,
+        ),
+        _panel(
+            *("Detail", "edge score", records, lambda r: r.edge_score, {"detail"}, (limits.get("edge_score"), None)),
+            lambda _: charts.Axis(0, 1),
+        ),
+        _panel(
+            *("Saturation", "over the character’s median", records, lambda r: r.saturation_ratio),
+            *({"unsaturated", "oversaturated"}, (grey, vivid), lambda _: charts.Axis(0, max(2.5, 1.25 * (vivid or 0)))),
+        ),
+        _panel(
+            *("Face size", "longest side, px", records, lambda r: r.face_size or None, {"small_face"}),
+            *(
+                (limits.get("min_face_size"), None),
+                lambda values: charts.Axis(0, max(256, values[int(0.98 * len(values))])),
+            ),
+        ),
+    ]
+    return [panel for panel in found if panel is not None]
+
+
+def _brightness(record: Record) -> float | None:
+    # the filter judges exposure before any correction
+    return record.brightness if record.source_brightness is None else record.source_brightness
+
+
+def _auto(values: Sequence[float]) -> charts.Axis:
+    """From the first to the 99th percentile, widened where all is one value."""
+    low, high = values[int(0.01 * len(values))], values[int(0.99 * len(values))]
+    margin = max(0.05 * (high - low), 0.05 * abs(high), 1e-3)
+    return charts.Axis(low - margin if low > margin or low < 0 else 0.0, high + margin)
+
+
+def _panel(
+    title: str,
+    note: str,
+    records: Sequence[Record],
+    value: Callable[[Record], float | None],
+    reasons: set[str],
+    limits: tuple[float | None, float | None],
+    axis: Callable[[Sequence[float]], charts.Axis],
+) -> Panel | None:
+    kept, here, elsewhere = list[float](), list[float](), list[float]()
+    for record in records:
+        found = value(record)
+        if found is not None:
+            (kept if record.active else here if record.reason in reasons else elsewhere).append(found)
+    count = len(kept) + len(here) + len(elsewhere)
+    if not count:
+        return None
+    says = f"{title}: {count} measured, {len(kept)} kept, {len(here)} rejected by this limit"
+    series = [("kept", kept), ("rejected", here), ("other", elsewhere)]
+    return Panel(title, note, charts.histogram(series, axis(sorted(kept + here + elsewhere)), limits, says), count)
+
+
+def enhancements(records: Sequence[Record]) -> list[Enhancement]:
+    """What each enhancement did; those that did nothing at all have no groups."""
+    found: list[Enhancement] = []
+    for column, label in words.ENHANCEMENTS.items():
+        counts = Counter(str(getattr(r, column)) for r in records)
+        groups: list[OutcomeGroup] = []
+        for outcome, (name, meaning) in words.OUTCOMES.items():
+            group = [r for r in records if getattr(r, column) == outcome]
+            group.sort(key=lambda r: (-(shift_of(r, column) or 0.0), r.key))
+            if group:
+                groups.append(OutcomeGroup(column, name, meaning, len(group), group[:PAIRS]))
+        applied = [r for r in records if getattr(r, column) == "applied"]
+        shifts = [shift for r in applied if (shift := shift_of(r, column)) is not None]
+        median = statistics.median(shifts) if shifts else None
+        found.append(Enhancement(column, label, dict(counts), median, max(shifts, default=None), groups))
+    return found
+
+
+def shift_of(record: Record, column: str) -> float | None:
+    """The 95th percentile of the hue shift that an enhancement made, degrees."""
+    return getattr(record, f"{column}_hue_shift")
+
+
+def families(records: Sequence[Record]) -> list[Family]:
+    """Duplicates with the one that was kept, the largest family first."""
+    by_key = {r.key: r for r in records}
+    copies: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.status == "duplicate":
+            copies[record.duplicate_of or ""].append(record)
+    for group in copies.values():
+        group.sort(key=lambda r: (-(r.value or 0.0), r.key))
+    order = sorted(copies, key=lambda key: (-len(copies[key]), key))
+    return [Family(key, by_key.get(key), copies[key]) for key in order]
+
+
+def rejections(records: Sequence[Record]) -> list[ReasonGroup]:
+    """The rejected by stage and reason, the most frequent first."""
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.status == "rejected":
+            groups[record.stage or "", record.reason or ""].append(record)
+    found: list[ReasonGroup] = []
+    for (stage, reason), group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        group.sort(key=lambda r: (_distance(r), r.key))
+        limits = {r.limit for r in group}
+        limit = group[0].limit if len(limits) == 1 else None
+        label, meaning = words.reason_label(reason), words.reason_meaning(reason)
+        found.append(ReasonGroup(label, meaning, words.stage_label(stage), limit, group))
+    return found
+
+
+def verdict(record: Record) -> str:
+    """The number that decided against its limit: "61.2 < 80"."""
+    if record.value is None:
+        return ""
+    if record.limit is None:
+        return words.number(record.value)
+    sign = "<" if record.value < record.limit else ">" if record.value > record.limit else "="
+    if record.status == "duplicate":
+        sign = "≥" if record.value >= record.limit else sign
+    value, limit = record.value, record.limit
+    # a close call must not read "80 < 80"
+    digits = next((d for d in range(3, 9) if words.number(value, d) != words.number(limit, d) or value == limit), 9)
+    return f"{words.number(value, digits)} {sign} {words.number(limit, digits)}"
+
+
+def metrics(record: Record) -> list[tuple[str, str]]:
+    """A picture's numbers, as its caption shows them: label and text; what was not measured is left out."""
+    size = f"{record.width} × {record.height} px" if record.width and record.height else None
+    face = None if not record.face_size else f"{words.number(record.face_size)} px"
+    rows: list[tuple[str, str | float | None]] = [
+        ("frame", None if record.frame is None else str(record.frame)),
+        ("size", size),
+        ("framing", record.framing),
+        ("face", face),
+        ("brightness", record.brightness),
+        ("Laplacian", record.laplacian_variance),
+        ("sharpness", record.sharpness),
+        ("detail", record.edge_score),
+        ("saturation", record.saturation_ratio),
+    ]
+    for column, label in words.ENHANCEMENTS.items():
+        outcome, shift = getattr(record, column), shift_of(record, column)
+        if outcome != "no":
+            text = str(outcome).replace("_", " ")
+            rows.append((label.lower(), text if shift is None else f"{text}, hue {words.number(shift)}°"))
+    return [(k, v if isinstance(v, str) else words.number(v)) for k, v in rows if v is not None]
+
+
+def _distance(record: Record) -> float:
+    """How far a value lies from its limit, relative to it; unknown is farthest."""
+    if record.value is None or record.limit is None:
+        return math.inf
+    return abs(record.value - record.limit) / max(abs(record.limit), 1e-9)
+
+
+def _most(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _status_order(status: str) -> tuple[int, str]:
+    names: Iterable[str] = words.STATUS
+    return next((i for i, name in enumerate(names) if name == status), len(words.STATUS)), status

@@ -1,0 +1,116 @@
+"""What the short words of the table mean to a person."""
+
+from __future__ import annotations
+
+REASONS = {
+    # ingest
+    "not_an_image": ("Not an image", "the bytes are no picture that can be read"),
+    "empty_file": ("Empty file", "zero bytes"),
+    "damaged": ("Damaged", "the picture breaks off or does not decode"),
+    "too_large": ("Too large", "more pixels than precompute.ingest.max_pixels"),
+    "unreadable": ("Unreadable", "the file could not be read from disk"),
+    "bad_mask": ("Mask does not fit", "mask and picture differ in size or kind"),
+    "bad_masks": ("Mask file damaged", "the SAM2 JSON beside the frame could not be used"),
+    "no_masks": ("No masks", "the SAM2 JSON beside the frame lists none"),
+    "bad_sidecar": ("Sidecar damaged", "the .json beside the picture could not be used"),
+    "empty_matte": ("Empty matte", "nothing in the picture is opaque"),
+    "empty_mask": ("Empty mask", "the SAM2 mask covers nothing"),
+    "background_mask": ("Background", "the mask runs along most of the frame's border"),
+    "same_object": ("Same object twice", "another mask of the frame covers the same thing better"),
+    "part": ("Part of another", "the mask lies inside a larger one"),
+    "small_mask": ("Tiny mask", "longest side in px, too small to be a character"),
+    # filter
+    "no_matte": ("No matte", "share of the canvas that is opaque: this is a rectangle, not a cut-out"),
+    "small": ("Small", "longest side of the character, px"),
+    "speck": ("Speck", "share of the canvas that the matte covers"),
+    "fragments": ("Fragments", "unconnected parts of the matte"),
+    "flat": ("Flat", "levels of luma between the 5th and 95th percentile"),
+    "dark": ("Dark", "mean luma, 0 to 255"),
+    "bright": ("Bright", "mean luma, 0 to 255"),
+    "darker_than_scene": ("Darker than its scene", "mean luma over that of its neighbours"),
+    "burnt": ("Burnt out", "share of the character without any colour left"),
+    "blur": ("Blurred", "Laplacian variance at 512 px height"),
+    "detail": ("Detail lost", "share of detail that a strong re-blur takes away"),
+    "unsaturated": ("Unsaturated", "saturation over the character's median"),
+    "oversaturated": ("Oversaturated", "saturation over the character's median"),
+    "small_face": ("Small face", "longest side of the face, px"),
+    # identity, deduplicate, select
+    "unknown": ("Nobody known", "likeness to the nearest character: an extra, a prop or background"),
+    "near_duplicate": ("Near duplicates", "structural similarity (SSIM) to the one that was kept"),
+    "crowded": ("Beyond the number wanted", "distance to the nearest one kept, which shows much the same"),
+}
+"""Reason: label, and what its value measures."""
+
+STATUS = {
+    "kept": "kept",
+    "surplus": "surplus",
+    "duplicate": "duplicate",
+    "rejected": "rejected",
+    "error": "error",
+}
+"""Status, in the order in which it is shown: label."""
+
+ENHANCEMENTS = {
+    "face_restore": "Face restoration",
+    "upscale": "Super-resolution",
+    "deblur": "Deblurring",
+    "matte": "Matte",
+    "colour": "Colour",
+}
+"""Column: label."""
+
+OUTCOMES = {
+    "taken_back": ("Taken back", "measured against the original and undone"),
+    "proposed": ("Proposed", "nothing is changed until a person says so"),
+    "applied": ("Applied", "the finished pictures have it"),
+}
+"""Outcome other than "no": label, meaning."""
+
+STAGES = {
+    "ingest": "Read",
+    "matte": "Matte",
+    "cast": "Colour cast",
+    "white_balance": "White balance",
+    "colour": "Colour",
+    "metrics": "Metrics",
+    "fingerprint": "Fingerprint",
+    "embed": "Appearance",
+    "identity": "Identity",
+    "filter": "Filter",
+    "deduplicate": "Deduplicate",
+    "select": "Select",
+    "write": "Write",
+}
+"""Stage: label, in the order of a run."""
+
+
+def readable(word: str) -> str:
+    """A short stable word as a person would write it: ``too_large`` becomes "Too large"."""
+    text = word.replace("_", " ").strip()
+    return text[:1].upper() + text[1:] or "No reason given"
+
+
+def reason_label(word: str) -> str:
+    """The label of a reason; an unknown one is spelt out."""
+    return REASONS[word][0] if word in REASONS else readable(word)
+
+
+def reason_meaning(word: str) -> str:
+    """What a reason's value measures; empty where it is unknown."""
+    return REASONS[word][1] if word in REASONS else ""
+
+
+def stage_label(word: str) -> str:
+    """The label of a stage; an unknown one is spelt out."""
+    return STAGES.get(word) or ENHANCEMENTS.get(word) or readable(word)
+
+
+def number(value: float | int, digits: int = 3) -> str:
+    """A number at the precision a person compares at: 1,240, 312, 61.2, 0.953."""
+    size = abs(value)
+    if float(value).is_integer() or size >= 10 ** (digits - 1):
+        places = 0 if float(value).is_integer() else max(0, digits - len(str(int(size))))
+    else:
+        places = digits - len(str(int(size))) if size >= 1 else digits
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,215 @@
+"""What a shard is: a WebDataset tar with an index of byte offsets.
+
+``<character>-<000000>.tar`` holds, per sample, ``<key>.webp`` (RGBA, lossless, straight alpha), ``<key>.json`` (lineage
+and metrics) and ``<key>.txt`` (caption). ``index.json`` lists per shard its samples, bytes and SHA-256 and per sample
+the byte range of each member, so that a map-style reader seeks without scanning. The bytes depend on the samples
+alone: members are sorted, and no time, user or host is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lora_data.errors import ShardError
+
+INDEX = "index.json"
+FORMAT = 1
+"""Raised when a reader of the old layout would misread the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSample:
+    """One sample on its way into a shard.
+
+    Args:
+        key: The sample's name; letters, digits, "_" and "-".
+        character: Whose shard it goes into.
+        width: Of the picture, px.
+        height: Of the picture, px.
+        files: Content by suffix ("webp", "json", "txt").
+    """
+
+    key: str
+    character: str
+    width: int
+    height: int
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One shard in the index."""
+
+    name: str
+    character: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleEntry:
+    """One sample in the index; ``files`` maps a suffix to [offset, size] in the shard's bytes."""
+
+    key: str
+    shard: str
+    character: str
+    width: int
+    height: int
+    files: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The content of ``index.json``."""
+
+    shards: tuple[ShardEntry, ...] = ()
+    samples: tuple[SampleEntry, ...] = ()
+    format: int = field(default=FORMAT)
+
+
+def write_shards(folder: Path, samples: Iterable[ShardSample], *, max_bytes: int) -> Index:
+    """Write samples to shards beside ``folder`` and put them in its place when all are whole.
+
+    Args:
+        folder: ``OUT/shards``. What was there is replaced.
+        samples: Sorted by character, then key; read lazily, one at a time.
+        max_bytes: A shard is closed when the next sample would make it larger than this.
+
+    Returns:
+        The index, as it was written.
+
+    Raises:
+        ValueError: The samples are not sorted, or a key cannot be a member's name.
+    """
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    writer = _Writer(new, max_bytes)
+    try:
+        for sample in samples:
+            writer.add(sample)
+    finally:
+        writer.close()
+    index = Index(tuple(writer.shards), tuple(writer.entries))
+    (new / INDEX).write_bytes(_dump(index))
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return index
+
+
+def read_index(folder: Path) -> Index:
+    """Read ``index.json`` and check that the shards it names are there at the size it says.
+
+    Raises:
+        ShardError: The index is missing, unreadable or of another format, or a shard is missing or of another size.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise ShardError(f"no {INDEX} in {folder}: expected a folder that `lora-data precompute` wrote (OUT/shards)")
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != FORMAT:
+            raise ShardError(f"{path} has format {content['format']}, this version reads {FORMAT}")
+        shards = tuple(ShardEntry(**entry) for entry in content["shards"])
+        samples = tuple(_sample_entry(entry) for entry in content["samples"])
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ShardError(f"{path} cannot be read: {error!r}") from None
+    for shard in shards:
+        found = folder / shard.name
+        if not found.is_file():
+            raise ShardError(f"shard {shard.name} is missing from {folder}; the index names {len(shards)} shards")
+        if found.stat().st_size != shard.bytes:
+            raise ShardError(f"shard {found} has {found.stat().st_size} bytes, the index says {shard.bytes}")
+    return Index(shards, samples, FORMAT)
+
+
+class _Writer:
+    """Samples one after the other into tars of one character and at most ``max_bytes`` (one sample may be larger)."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.shards: list[ShardEntry] = []
+        self.entries: list[SampleEntry] = []
+        self._names: dict[str, str] = {}
+        self._tar: tarfile.TarFile | None = None
+        self._open: list[SampleEntry] = []
+        self._before: tuple[str, str] | None = None
+
+    def add(self, sample: ShardSample) -> None:
+        """Append a sample, to a new shard where the character changes or the open one is full."""
+        if self._before is not None and (sample.character, sample.key) <= self._before:
+            raise ValueError(f"samples must be sorted by character and key: {sample.key} follows {self._before[1]}")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", sample.key):
+            raise ValueError(f"a key holds letters, digits, '_' and '-' only, got {sample.key!r}")
+        weight = sum(2 * tarfile.BLOCKSIZE + len(data) for data in sample.files.values())
+        if self._tar is not None and (
+            self._open[0].character != sample.character or self._tar.offset + weight > self.max_bytes
+        ):
+            self.close()
+        if self._tar is None:
+            taken = set(self._names.values())
+            safe = self._names.setdefault(sample.character, _safe_name(sample.character, taken))
+            number = sum(shard.character == sample.character for shard in self.shards)
+            self._name = f"{safe}-{number:06d}.tar"
+            self._tar = tarfile.TarFile(self.folder / self._name, "w", format=tarfile.USTAR_FORMAT)
+        ranges: dict[str, tuple[int, int]] = {}
+        for suffix, data in sorted(sample.files.items()):
+            info = tarfile.TarInfo(f"{sample.key}.{suffix}")
+            info.size, info.mode = len(data), 0o644
+            ranges[suffix] = (self._tar.offset + tarfile.BLOCKSIZE, len(data))
+            self._tar.addfile(info, io.BytesIO(data))
+        self._open.append(SampleEntry(sample.key, self._name, sample.character, sample.width, sample.height, ranges))
+        self._before = (sample.character, sample.key)
+
+    def close(self) -> None:
+        """Finish the open shard, if there is one."""
+        if self._tar is None:
+            return
+        self._tar.close()
+        path = self.folder / self._name
+        character = self._open[0].character
+        self.shards.append(ShardEntry(self._name, character, len(self._open), path.stat().st_size, _digest(path)))
+        self.entries += self._open
+        self._tar, self._open = None, []
+
+
+def _sample_entry(entry: dict[str, Any]) -> SampleEntry:
+    files = {suffix: (int(place[0]), int(place[1])) for suffix, place in entry["files"].items()}
+    return SampleEntry(
+        entry["key"], entry["shard"], entry["character"], int(entry["width"]), int(entry["height"]), files
+    )
+
+
+def _safe_name(character: str, taken: set[str]) -> str:
+    """A file name for a character: its letters, digits, "_" and "-"; a hash is added where that loses something."""
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", character).strip("-")[:48]
+    digest = hashlib.sha256(character.encode()).hexdigest()[:8]
+    return slug if slug == character and slug not in taken else f"{slug}-{digest}".strip("-")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _dump(index: Index) -> bytes:
+    return (json.dumps(asdict(index), indent=1, sort_keys=True) + "\n").encode()

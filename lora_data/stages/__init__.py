@@ -1,0 +1,1 @@
+"""Stages, one file each. The recipe that uses them is pipeline.py."""

@@ -1,0 +1,28 @@
+"""Fingerprint: what deduplication needs of the pixels, in the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lora_data.sample import Instance
+from lora_data.stage import MapStage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint(MapStage):
+    """Write ``phash``, ``thumb_luma`` and ``thumb_matte`` (see `lora_data.fingerprint`)."""
+
+    name: ClassVar[str] = "fingerprint"
+    version: ClassVar[int] = 1
+
+    def apply(self, instance: Instance) -> Instance:
+        """Return the instance with its fingerprints; the pixels stay."""
+        from lora_data.fingerprint import pack_matte, perceptual_hash, thumbnail
+
+        luma, matte = thumbnail(instance.rgb, instance.alpha)
+        return instance.replace(
+            phash=perceptual_hash(instance.rgb, instance.alpha),
+            thumb_luma=luma.ravel(),
+            thumb_matte=pack_matte(matte),
+        )

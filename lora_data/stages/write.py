@@ -1,0 +1,94 @@
+"""Write: the kept instances become shards."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from lora_data.manifest import Record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lora_data.shards import Index, ShardSample
+    from lora_data.train.settings import CharacterSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """Write shards of one character each.
+
+    Args:
+        shard_megabytes: A shard is closed before it grows past this. 256 MB: large enough to stream, small enough to
+            copy again; WebDataset's own advice is 100 MB to 1 GB.
+
+    Raises:
+        ValueError: A field is out of range.
+    """
+
+    name: ClassVar[str] = "write"
+    version: ClassVar[int] = 1
+
+    shard_megabytes: float = 256.0
+
+    def __post_init__(self) -> None:
+        if not self.shard_megabytes > 0:
+            raise ValueError(f"shard_megabytes must be above 0, got {self.shard_megabytes}")
+
+    def write(
+        self,
+        folder: Path,
+        records: Sequence[Record],
+        pixels: Callable[[str], bytes],
+        characters: dict[str, CharacterSettings],
+    ) -> Index:
+        """Write the kept records to ``folder``.
+
+        Args:
+            folder: ``OUT/shards``.
+            records: All records; only the kept ones are written, sorted by character and key.
+            pixels: The finished WebP of a key.
+            characters: Tokens and caption templates.
+        """
+        from lora_data.shards import write_shards
+
+        kept = sorted((r for r in records if r.status == "kept"), key=lambda r: (r.character, r.key))
+        return write_shards(
+            folder, _samples(kept, pixels, characters), max_bytes=round(self.shard_megabytes * 1_000_000)
+        )
+
+
+def caption_of(record: Record, settings: CharacterSettings | None) -> str:
+    """The sample's own caption, or the character's template with its token."""
+    from lora_data.train.settings import CharacterSettings
+
+    if record.caption is not None:
+        return record.caption
+    settings = settings or CharacterSettings()
+    return settings.caption.replace("{token}", settings.token or record.character)
+
+
+def lineage(record: Record) -> bytes:
+    """The record as JSON: every number and decision, no arrays."""
+    fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    plain = {name: value for name, value in fields.items() if value is not None and not isinstance(value, np.ndarray)}
+    return (json.dumps(plain, ensure_ascii=False, sort_keys=True, indent=1) + "\n").encode()
+
+
+def _samples(
+    kept: Sequence[Record], pixels: Callable[[str], bytes], characters: dict[str, CharacterSettings]
+) -> Iterator[ShardSample]:
+    from lora_data.shards import ShardSample
+
+    for record in kept:
+        files = {
+            "webp": pixels(record.key),
+            "json": lineage(record),
+            "txt": caption_of(record, characters.get(record.character)).encode(),
+        }
+        yield ShardSample(record.key, record.character, record.width or 0, record.height or 0, files)

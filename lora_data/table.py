@@ -1,0 +1,73 @@
+"""``instances.parquet``: the records as a table, written whole and renamed into place."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lora_data.errors import RunError
+from lora_data.manifest import Record
+
+NAME = "instances.parquet"
+
+
+def schema() -> pa.Schema:
+    """The table's columns: the fields of `Record`, in their order."""
+    hints = typing.get_type_hints(Record)
+    return pa.schema([(field.name, _arrow_type(field.name, hints[field.name])) for field in dataclasses.fields(Record)])
+
+
+def write_table(path: Path, records: Sequence[Record]) -> None:
+    """Write the records, in their order."""
+    columns = schema()
+    arrays = [pa.array([_plain(getattr(r, name)) for r in records], columns.field(name).type) for name in columns.names]
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(pa.Table.from_arrays(arrays, schema=columns), temporary)
+    os.replace(temporary, path)
+
+
+def read_table(path: Path) -> list[Record]:
+    """Read the records back; arrays come as float32 or uint8 as they were.
+
+    Raises:
+        RunError: The file is missing or its columns are not this version's.
+    """
+    if not path.is_file():
+        raise RunError(f"no {path.name} in {path.parent}: expected a folder that `lora-data precompute` wrote")
+    table = pq.read_table(path)
+    columns = schema()
+    if table.schema.names != columns.names:
+        odd = sorted(set(table.schema.names) ^ set(columns.names))
+        raise RunError(f"{path} was written by another version: columns differ in {odd}")
+    vectors = {f.name: f.type.value_type.to_pandas_dtype() for f in columns if pa.types.is_list(f.type)}
+    records: list[Record] = []
+    for row in table.to_pylist():
+        fields: dict[str, Any] = {
+            name: np.asarray(value, vectors[name]) if name in vectors and value is not None else value
+            for name, value in row.items()
+        }
+        records.append(Record(**fields))
+    return records
+
+
+def _arrow_type(name: str, hint: object) -> pa.DataType:
+    options = [a for a in typing.get_args(hint) if a is not NoneType] or [hint]
+    kind = type(options[0]) if isinstance(options[0], str) else options[0]
+    if name == "phash":
+        return pa.uint64()
+    if kind is np.ndarray:
+        return pa.list_(pa.uint8() if name.startswith("thumb_") else pa.float32())
+    return {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}[typing.cast(type, kind)]
+
+
+def _plain(value: object) -> object:
+    return value.ravel() if isinstance(value, np.ndarray) else value

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lora_data.cli import main
+from lora_data.demo import make_film
+from lora_data.shards import read_index
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("film")
+    make_film(folder, instances=24, characters=2, seed=5, size=96)
+    return folder / "instances"
+
+
+def test_precompute_inspect_and_report(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "out"
+    assert main(["precompute", str(film), "--out", str(out), "--workers", "1"]) == 0
+    text = capsys.readouterr().out
+    for needle in ("inputs:", "kept", "face_restore", str(out / "shards"), str(out / "report" / "index.html")):
+        assert needle in text
+    assert main(["inspect", str(out / "shards")]) == 0
+    table = capsys.readouterr().out.splitlines()
+    index = read_index(out / "shards")
+    assert len(table) == 1 + len({s.character for s in index.samples})
+    (out / "report" / "index.html").unlink()
+    assert main(["report", str(out)]) == 0
+    assert (out / "report" / "index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needle"),
+    [
+        (["--set", "precompute.filter.nonsense=1"], "precompute.filter.nonsense is not a key"),
+        (["--set", "precompute.filter.blur_threshold=-1"], "precompute.filter.blur_threshold"),
+        (["--set", "precompute.filter.blur_threshold='soft'"], "precompute.filter.blur_threshold"),
+        (["--set", "augment.hue=0.1"], "augment.hue is forbidden"),
+        (["--config", "none.toml"], "cannot be read"),
+        (["--preset", "full"], "needs networks"),
+    ],
+)
+def test_a_wrong_configuration_exits_2_and_touches_nothing(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], needle: str
+):
+    out = tmp_path / "out"
+    assert main(["precompute", str(film), "--out", str(out), *arguments]) == 2
+    assert needle in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["precompute"], ["precompute", "x", "--out", "y", "--workers", "0"]]
+)
+def test_a_wrong_command_line_exits_2(arguments: list[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_a_folder_that_is_no_run_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "no index.json" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 1
+
+
+def test_the_demo_refuses_a_folder_that_holds_something_else(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("x")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert main(["demo", "--out", str(tmp_path / "d"), "--instances", "2"]) == 2
+
+
+def blocked(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code as it would run where no extra is installed."""
+    guard = """
+import sys
+
+class Hide:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        hidden = {"cv2", "imagehash", "jinja2", "pyarrow", "pycocotools", "pymatting", "rich", "skimage", "sklearn"}
+        return None if name.partition(".")[0] in hidden else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Hide(finder) for finder in sys.meta_path]
+"""
+    return subprocess.run([sys.executable, "-c", guard + code], capture_output=True, text=True, check=False)
+
+
+def test_without_extras_the_training_half_reads_its_configuration_and_shards(film: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    assert main(["precompute", str(film), "--out", str(out), "--workers", "1"]) == 0
+    done = blocked(
+        "import lora_data; lora_data.load_config()\n"
+        "from lora_data.shards import read_index\n"
+        f"print(len(read_index(__import__('pathlib').Path({str(out / 'shards')!r})).samples))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len(read_index(out / "shards").samples)
+
+
+def test_without_the_extra_precompute_names_the_command_that_installs_it(tmp_path: Path):
+    done = blocked(
+        "from lora_data.cli import main\n"
+        f"sys.exit(main(['precompute', {str(tmp_path)!r}, '--out', {str(tmp_path / 'o')!r}]))"
+    )
+    assert done.returncode == 2
+    assert 'pip install "lora-data[precompute]"' in done.stderr

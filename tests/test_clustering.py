@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import AgglomerativeClustering
+
+from lora_data.clustering import average_linkage
+
+NOWHERE: list[set[int]] = [set()] * 60
+
+
+def cloud(seed: int, size: int, groups: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(groups, 6))
+    vectors = centres[rng.integers(0, groups, size)] + 0.5 * rng.normal(size=(size, 6))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(1, 5), st.floats(0.3, 0.95))
+def test_is_average_linkage(seed: int, size: int, groups: int, limit: float) -> None:
+    vectors = cloud(seed, size, groups)
+    found = average_linkage(vectors, np.ones(size), limit, NOWHERE)
+    peer = AgglomerativeClustering(n_clusters=None, metric="cosine", linkage="average", distance_threshold=1 - limit)  # type: ignore[arg-type]
+    labels = peer.fit_predict(vectors)
+    expected = sorted(np.flatnonzero(labels == c).tolist() for c in np.unique(labels))
+    assert found == expected
+
+
+def test_weights_count_as_copies() -> None:
+    vectors = cloud(3, 12, 3)
+    weights = np.array([1, 2, 3] * 4)
+    heavy = average_linkage(vectors, weights, 0.8, NOWHERE)
+    copies = np.repeat(np.arange(12), weights)
+    spelled = average_linkage(vectors[copies], np.ones(len(copies)), 0.8, NOWHERE)
+    assert heavy == [sorted(set(copies[group].tolist())) for group in spelled]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40))
+def test_what_is_apart_stays_apart(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    places = [set(rng.integers(0, size, 2).tolist()) for _ in range(size)]
+    groups = average_linkage(cloud(seed, size, 2), np.ones(size), 0.2, places)
+    assert sorted(i for group in groups for i in group) == list(range(size))
+    for group in groups:
+        assert not any(places[i] & places[j] for i in group for j in group if i < j)
+
+
+def test_a_few_shared_places_are_forgiven() -> None:
+    vectors, places = cloud(0, 1, 1).repeat(2, 0), [set(range(20)), set(range(19, 39))]
+    assert average_linkage(vectors, np.ones(2), 0.9, places, 0.0) == [[0], [1]]
+    assert average_linkage(vectors, np.ones(2), 0.9, places, 0.05) == [[0, 1]]
+
+
+@pytest.mark.parametrize("neighbours", [1, 4])
+def test_few_neighbours_still_join_a_tight_group(neighbours: int) -> None:
+    groups = average_linkage(cloud(0, 1, 1).repeat(30, 0), np.ones(30), 0.9, NOWHERE, neighbours=neighbours)
+    assert groups == [list(range(30))]
+
+
+def test_nothing_gives_nothing() -> None:
+    assert average_linkage(np.zeros((0, 4), np.float32), np.zeros(0), 0.9, NOWHERE) == []

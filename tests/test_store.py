@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lora_data.store import THUMBNAIL, PixelStore, decode_webp, encode_webp
+from tests.conftest import cutout
+
+
+@settings(max_examples=30, deadline=None)
+@given(pixels=hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(4))))
+def test_pixels_come_back_bit_for_bit_also_under_alpha_zero(pixels: np.ndarray):
+    rgb, alpha = decode_webp(encode_webp(pixels[..., :3], pixels[..., 3]))
+    np.testing.assert_array_equal(np.dstack([rgb, alpha]), pixels)
+
+
+def test_a_store_keeps_kinds_apart_and_clears_one(tmp_path: Path):
+    store = PixelStore(tmp_path)
+    rgb, alpha = cutout(32)
+    for kind in ("a", "b"):
+        store.prepare(kind)
+        store.save(kind, "key", rgb, alpha)
+    store.clear("a")
+    assert not (tmp_path / "a").exists()
+    np.testing.assert_array_equal(store.load("b", "key")[0], rgb)
+
+
+def test_a_thumbnail_is_small_and_never_enlarged(tmp_path: Path):
+    store = PixelStore(tmp_path)
+    store.prepare("t")
+    for size, expected in ((400, THUMBNAIL), (50, 50)):
+        store.save_thumbnail("t", "key", *cutout(size))
+        rgb, _ = store.load("t", "key")
+        assert rgb.shape[:2] == (expected, expected)
