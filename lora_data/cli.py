@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -123,7 +124,8 @@ def _demo(options: argparse.Namespace) -> int:
         progress.advance(count - done)
         done = count
 
-    make_film(film, instances=options.instances, seed=options.seed, progress=advance)
+    workers = options.workers or os.cpu_count() or 1
+    make_film(film, instances=options.instances, seed=options.seed, workers=workers, progress=advance)
     progress.finish()
     summary = precompute(film / "instances", out, load_config(), workers=options.workers, progress=progress)
     _print_summary(summary)

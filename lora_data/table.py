@@ -48,15 +48,24 @@ def read_table(path: Path) -> list[Record]:
     if table.schema.names != columns.names:
         odd = sorted(set(table.schema.names) ^ set(columns.names))
         raise RunError(f"{path} was written by another version: columns differ in {odd}")
-    vectors = {f.name: f.type.value_type.to_pandas_dtype() for f in columns if pa.types.is_list(f.type)}
+    flat = [f.name for f in columns if not pa.types.is_list(f.type)]
+    arrays = {f.name: _vectors(table.column(f.name)) for f in columns if pa.types.is_list(f.type)}
     records: list[Record] = []
-    for row in table.to_pylist():
-        fields: dict[str, Any] = {
-            name: np.asarray(value, vectors[name]) if name in vectors and value is not None else value
-            for name, value in row.items()
-        }
+    for i, row in enumerate(table.select(flat).to_pylist()):
+        fields: dict[str, Any] = row | {name: values[i] for name, values in arrays.items()}
         records.append(Record(**fields))
     return records
+
+
+def _vectors(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    """A column of lists as arrays, without a Python object per number."""
+    found: list[np.ndarray | None] = []
+    for chunk in column.chunks:
+        values = chunk.values.to_numpy(zero_copy_only=False)
+        offsets = chunk.offsets.to_numpy()
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        found += [values[a:b] if v else None for a, b, v in zip(offsets[:-1], offsets[1:], valid, strict=True)]
+    return found
 
 
 def _arrow_type(name: str, hint: object) -> pa.DataType:

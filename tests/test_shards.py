@@ -7,9 +7,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from webdataset.compat import WebDataset
 
 from lora_data.errors import ShardError
 from lora_data.shards import ShardSample, read_index, write_shards
@@ -41,7 +41,7 @@ def test_offsets_point_at_the_bytes(tmp_path: Path):
 def test_webdataset_opens_them(tmp_path: Path):
     write_shards(tmp_path / "shards", SAMPLES, max_bytes=10_000)
     urls = sorted(str(p) for p in (tmp_path / "shards").glob("*.tar"))
-    found = {s["__key__"]: s for s in wds.WebDataset(urls, shardshuffle=False, empty_check=False)}
+    found = {s["__key__"]: s for s in WebDataset(urls, shardshuffle=False, empty_check=False)}
     assert set(found) == {s.key for s in SAMPLES}
     assert found["m1"]["txt"] == b"a mina"
     gc.collect()

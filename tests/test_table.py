@@ -15,7 +15,7 @@ from lora_data.table import read_table, schema, write_table
 
 def test_records_come_back(tmp_path: Path):
     records = [
-        Record(source="a.png", key="a", phash=2**64 - 1, embedding=np.float32([0.6, 0.8]), brightness=12.5, frame=3),
+        Record(source="a.png", key="a", phash=2**64 - 1, embedding=np.array([0.6, 0.8], np.float32), frame=3),
         Record(source='b"\n.png', key="b").decide("rejected", "filter", "dark", 3.0, 30.0),
     ]
     write_table(tmp_path / "instances.parquet", records)

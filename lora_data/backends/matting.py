@@ -40,29 +40,41 @@ def knn_alpha(rgb: np.ndarray, trimap: np.ndarray) -> np.ndarray:
     height, width = trimap.shape
     colour = rgb[rows, columns].astype(np.float32) / 255
     count = len(rows)
-    sources: list[np.ndarray] = []
-    targets: list[np.ndarray] = []
+    free = np.flatnonzero((near > 0) & (near < 255))
+    number = np.full(count, -1, np.int32)
+    number[free] = np.arange(len(free), dtype=np.int32)
+    degree = np.zeros(len(free))
+    right = np.zeros(len(free))
+    starts: list[np.ndarray] = []
+    ends: list[np.ndarray] = []
     for neighbours, weight in NEIGHBOURS:
         features = np.column_stack([colour, weight * columns / width, weight * rows / height]).astype(np.float32)
         wanted = min(neighbours, count)
         _, found = pymatting.knn(features, features, wanted)
-        sources.append(np.repeat(np.arange(count), wanted))
-        targets.append(np.asarray(found).ravel())
-    pairs = np.concatenate(sources), np.concatenate(targets)
-    affinity = sparse.coo_matrix((np.ones(len(pairs[0])), pairs), shape=(count, count)).tocsr()
-    affinity = (affinity + affinity.T) / 2
-    laplacian = sparse.csr_matrix(sparse.diags(np.asarray(affinity.sum(axis=1)).ravel()) - affinity)
-    free = np.flatnonzero((near > 0) & (near < 255))
-    fixed = np.flatnonzero((near == 0) | (near == 255))
-    rows_free = laplacian[free]
-    system = sparse.csr_matrix(rows_free[:, free] + sparse.identity(len(free)) * 1e-6)
-    right = -(rows_free[:, fixed] @ (near[fixed] / 255.0))
-    solution = pymatting.cg(system, right, M=pymatting.jacobi(system), rtol=1e-4, maxiter=2000)
+        here, there = np.repeat(np.arange(count), wanted), np.asarray(found).ravel()
+        # The affinity is made symmetric, so every pair counts both ways; known pixels move to the right-hand side.
+        for one, other in ((here, there), (there, here)):
+            row = number[one]
+            used = row >= 0
+            row, other = row[used], other[used]
+            column = number[other]
+            known = column < 0
+            degree += np.bincount(row, minlength=len(free))
+            right += np.bincount(row[known], near[other[known]] / 255.0, minlength=len(free))
+            starts.append(row[~known])
+            ends.append(column[~known])
+    row, column = np.concatenate(starts), np.concatenate(ends)
+    affinity = sparse.coo_matrix((np.ones(len(row)), (row, column)), shape=(len(free), len(free)))
+    system = sparse.csr_matrix(sparse.diags(degree + 1e-6) - affinity.tocsr())
+    solution = pymatting.cg(
+        system, right, x0=START, M=pymatting.jacobi(system), rtol=RTOL, maxiter=MAXITER
+    )
     alpha = trimap.copy()
     alpha[rows[free], columns[free]] = np.clip(np.rint(np.asarray(solution) * 255), 0, 255).astype(np.uint8)
     return alpha
 
 
+START=None;RTOL=1e-4;MAXITER=2000
 def foreground_colour(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The character's own colour where the picture shows a mixture with its background.
 

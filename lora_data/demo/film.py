@@ -15,9 +15,10 @@ from PIL import Image
 from lora_data.demo.body import build
 from lora_data.demo.cast import Design, cast
 from lora_data.demo.damage import DAMAGE, Cut, finished, hard_alpha, mean_luma, over, recompressed, resize_cut, shrink
+from lora_data.demo.lights import LIGHTS, LightName
 from lora_data.demo.oddities import BROKEN, JUNK, ODD, backdrop, broken, junk, odd, png, sam2_mask
 from lora_data.demo.plan import Take, plan
-from lora_data.demo.render import LIGHTS, LightName, Render, render
+from lora_data.demo.render import Render, render
 
 Truth = dict[str, object]
 
@@ -33,7 +34,7 @@ def make_film(
     instances: int = 120,
     characters: int = 4,
     seed: int = 0,
-    size: int = 384,
+    size: int = 360,
     balance: Sequence[float] | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,

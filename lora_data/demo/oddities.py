@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from lora_data.demo.damage import over
+from lora_data.demo.lights import LIGHTS, LightName
 from lora_data.demo.materials import linear
-from lora_data.demo.render import LIGHTS, LightName, Shot, render
+from lora_data.demo.render import Shot, render
 from lora_data.demo.sdf import Material, Part, Prim, rotation
 
 JUNK = ("background_opaque", "flat_colour", "speck", "empty_alpha", "object", "background_blob")

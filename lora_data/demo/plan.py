@@ -9,7 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from lora_data.demo.body import Pose
-from lora_data.demo.render import LIGHTS, Framing, LightName, Shot
+from lora_data.demo.lights import LIGHTS, LightName
+from lora_data.demo.render import Framing, Shot
 
 Action = Literal["idle", "wave", "walk", "look", "cheer"]
 ACTIONS: tuple[Action, ...] = get_args(Action)

@@ -156,7 +156,7 @@ def columns(counts: Sequence[int]) -> Markup:
 
 
 def _stretched(name: str, height: int, body: str) -> Markup:
-    """An SVG 1000 units wide that takes the width it gets. The numbers stand beside it, so it is hidden from readers."""
+    """An SVG 1000 units wide that takes the width it gets; the numbers stand beside it, so readers are spared it."""
     return Markup(
         f'<svg class="{name}" viewBox="0 0 1000 {height}" preserveAspectRatio="none" aria-hidden="true">{body}</svg>'
     )

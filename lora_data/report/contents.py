@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from lora_data.manifest import UNKNOWN, Record
-from lora_data.report import charts, words
-from lora_data.report.run_info import RunInfo
+from lora_data.report.charts import columns, flow_band, parts_bar
+from lora_data.report.words import (
+    ENHANCEMENTS,
+    OUTCOMES,
+    STAGES,
+    STATUS,
+    number,
+    reason_label,
+    reason_meaning,
+    stage_label,
+)
 
 PAIRS = 240
 """Most before/after pairs per enhancement and outcome; every kept picture shows its own in the contact sheet."""
@@ -62,18 +71,8 @@ class Character:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
-    """A histogram, what it shows and how many values it holds."""
-
-    title: str
-    note: str
-    chart: Markup
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class OutcomeGroup:
-    """The pictures with one outcome of one enhancement, the largest hue shift first."""
+    """The pictures with one outcome of one enhancement: kept ones first, by hue shift, the largest first."""
 
     column: str
     label: str
@@ -120,16 +119,16 @@ def flow(records: Sequence[Record]) -> list[Step]:
     for record in records:
         if not record.active:
             left[record.stage or ""].append(record)
-    order = {name: i for i, name in enumerate(words.STAGES)}
+    order = {name: i for i, name in enumerate(STAGES)}
     remaining, steps = len(records), list[Step]()
     for stage in sorted(left, key=lambda name: (order.get(name, len(order)), name)):
         drops: list[Drop] = []
         by_status = Counter(r.status for r in left[stage])
         for status in sorted(by_status, key=_status_order):
-            reasons = Counter(words.reason_label(r.reason or "") for r in left[stage] if r.status == status)
+            reasons = Counter(reason_label(r.reason or "") for r in left[stage] if r.status == status)
             drops.append(Drop(status, by_status[status], _most(reasons)))
-        band = charts.flow_band(len(records), remaining, [(d.status, d.count) for d in drops])
-        steps.append(Step(words.stage_label(stage) if stage else "No stage named", remaining, drops, band))
+        band = flow_band(len(records), remaining, [(d.status, d.count) for d in drops])
+        steps.append(Step(stage_label(stage) if stage else "No stage named", remaining, drops, band))
         remaining -= len(left[stage])
     return steps
 
@@ -137,10 +136,10 @@ def flow(records: Sequence[Record]) -> list[Step]:
 def notices(records: Sequence[Record]) -> list[Notice]:
     """What a person should look at, the most urgent first."""
     kept = [r for r in records if r.active]
-    flags = Counter(words.reason_label(r.flagged) for r in kept if r.flagged)
+    flags = Counter(reason_label(r.flagged) for r in kept if r.flagged)
     found = [Notice(count, f"kept but flagged: {label.lower()}", "#characters") for label, count in _most(flags)]
     found.append(Notice(sum(r.character == UNKNOWN for r in kept), "kept without a character’s name", "#characters"))
-    for column, label in words.ENHANCEMENTS.items():
+    for column, label in ENHANCEMENTS.items():
         for outcome, text in (("proposed", "waits for your decision"), ("taken_back", "measured and taken back")):
             count = sum(getattr(r, column) == outcome for r in records)
             found.append(Notice(count, f"{label}: {text}", f"#{column}"))
@@ -176,98 +175,21 @@ def _character(name: str, anchor: str, group: Sequence[Record], counts: Counter[
         kept=kept,
         surplus=[r for r in group if r.status == "surplus"],
         framing=framing,
-        framing_bar=charts.parts_bar([(f"tone{min(i, 3)}", count) for i, (_, count) in enumerate(framing)]),
-        light=charts.columns(eighths) if light else None,
+        framing_bar=parts_bar([(f"tone{min(i, 3)}", count) for i, (_, count) in enumerate(framing)]),
+        light=columns(eighths) if light else None,
         shots=len({r.scene or r.track for r in kept} - {None}),
     )
-
-
-def panels(records: Sequence[Record], run: RunInfo) -> list[Panel]:
-    """The quality histograms of what was measured, with the configured limits."""
-    limits = run.limits
-    low, high = limits.get("brightness_range.0"), limits.get("brightness_range.1")
-    grey, vivid = limits.get("saturation_range.0"), limits.get("saturation_range.1")
-    exposure = {"dark", "bright", "darker_than_scene", "burnt"}
-    came = any(r.source_brightness is not None for r in records)
-    note = "mean luma, as it came" if came else "mean luma"
-    found = [
-        _panel("Brightness", note, records, _brightness, exposure, (low, high), lambda _: charts.Axis(0, 255)),
-        _panel(
-            *("Sharpness by Laplacian", "variance at 512 px height, log scale", records),
-            *(lambda r: r.laplacian_variance, {"blur"}, (limits.get("blur_threshold"), None)),
-            lambda values: charts.Axis(10, max(10_000, values[-1]), log=True),
-        ),
-        _panel(
-            "Sharpness by re-blur",
-            "energy lost to a second blur",
-            records,
-            lambda r: r.sharpness,
-            set(),
-            (None, None),
-            _auto,
-        ),
-        _panel(
-            *("Detail", "edge score", records, lambda r: r.edge_score, {"detail"}, (limits.get("edge_score"), None)),
-            lambda _: charts.Axis(0, 1),
-        ),
-        _panel(
-            *("Saturation", "over the character’s median", records, lambda r: r.saturation_ratio),
-            *({"unsaturated", "oversaturated"}, (grey, vivid), lambda _: charts.Axis(0, max(2.5, 1.25 * (vivid or 0)))),
-        ),
-        _panel(
-            *("Face size", "longest side, px", records, lambda r: r.face_size or None, {"small_face"}),
-            *(
-                (limits.get("min_face_size"), None),
-                lambda values: charts.Axis(0, max(256, values[int(0.98 * len(values))])),
-            ),
-        ),
-    ]
-    return [panel for panel in found if panel is not None]
-
-
-def _brightness(record: Record) -> float | None:
-    # the filter judges exposure before any correction
-    return record.brightness if record.source_brightness is None else record.source_brightness
-
-
-def _auto(values: Sequence[float]) -> charts.Axis:
-    """From the first to the 99th percentile, widened where all is one value."""
-    low, high = values[int(0.01 * len(values))], values[int(0.99 * len(values))]
-    margin = max(0.05 * (high - low), 0.05 * abs(high), 1e-3)
-    return charts.Axis(low - margin if low > margin or low < 0 else 0.0, high + margin)
-
-
-def _panel(
-    title: str,
-    note: str,
-    records: Sequence[Record],
-    value: Callable[[Record], float | None],
-    reasons: set[str],
-    limits: tuple[float | None, float | None],
-    axis: Callable[[Sequence[float]], charts.Axis],
-) -> Panel | None:
-    kept, here, elsewhere = list[float](), list[float](), list[float]()
-    for record in records:
-        found = value(record)
-        if found is not None:
-            (kept if record.active else here if record.reason in reasons else elsewhere).append(found)
-    count = len(kept) + len(here) + len(elsewhere)
-    if not count:
-        return None
-    says = f"{title}: {count} measured, {len(kept)} kept, {len(here)} rejected by this limit"
-    series = [("kept", kept), ("rejected", here), ("other", elsewhere)]
-    return Panel(title, note, charts.histogram(series, axis(sorted(kept + here + elsewhere)), limits, says), count)
 
 
 def enhancements(records: Sequence[Record]) -> list[Enhancement]:
     """What each enhancement did; those that did nothing at all have no groups."""
     found: list[Enhancement] = []
-    for column, label in words.ENHANCEMENTS.items():
+    for column, label in ENHANCEMENTS.items():
         counts = Counter(str(getattr(r, column)) for r in records)
         groups: list[OutcomeGroup] = []
-        for outcome, (name, meaning) in words.OUTCOMES.items():
+        for outcome, (name, meaning) in OUTCOMES.items():
             group = [r for r in records if getattr(r, column) == outcome]
-            group.sort(key=lambda r: (-(shift_of(r, column) or 0.0), r.key))
+            group.sort(key=lambda r: (not r.active, -(shift_of(r, column) or 0.0), r.key))
             if group:
                 groups.append(OutcomeGroup(column, name, meaning, len(group), group[:PAIRS]))
         applied = [r for r in records if getattr(r, column) == "applied"]
@@ -306,8 +228,8 @@ def rejections(records: Sequence[Record]) -> list[ReasonGroup]:
         group.sort(key=lambda r: (_distance(r), r.key))
         limits = {r.limit for r in group}
         limit = group[0].limit if len(limits) == 1 else None
-        label, meaning = words.reason_label(reason), words.reason_meaning(reason)
-        found.append(ReasonGroup(label, meaning, words.stage_label(stage), limit, group))
+        label, meaning = reason_label(reason), reason_meaning(reason)
+        found.append(ReasonGroup(label, meaning, stage_label(stage), limit, group))
     return found
 
 
@@ -316,20 +238,20 @@ def verdict(record: Record) -> str:
     if record.value is None:
         return ""
     if record.limit is None:
-        return words.number(record.value)
+        return number(record.value)
     sign = "<" if record.value < record.limit else ">" if record.value > record.limit else "="
     if record.status == "duplicate":
         sign = "≥" if record.value >= record.limit else sign
     value, limit = record.value, record.limit
     # a close call must not read "80 < 80"
-    digits = next((d for d in range(3, 9) if words.number(value, d) != words.number(limit, d) or value == limit), 9)
-    return f"{words.number(value, digits)} {sign} {words.number(limit, digits)}"
+    digits = next((d for d in range(3, 9) if number(value, d) != number(limit, d) or value == limit), 9)
+    return f"{number(value, digits)} {sign} {number(limit, digits)}"
 
 
 def metrics(record: Record) -> list[tuple[str, str]]:
     """A picture's numbers, as its caption shows them: label and text; what was not measured is left out."""
     size = f"{record.width} × {record.height} px" if record.width and record.height else None
-    face = None if not record.face_size else f"{words.number(record.face_size)} px"
+    face = None if not record.face_size else f"{number(record.face_size)} px"
     rows: list[tuple[str, str | float | None]] = [
         ("frame", None if record.frame is None else str(record.frame)),
         ("size", size),
@@ -341,12 +263,12 @@ def metrics(record: Record) -> list[tuple[str, str]]:
         ("detail", record.edge_score),
         ("saturation", record.saturation_ratio),
     ]
-    for column, label in words.ENHANCEMENTS.items():
+    for column, label in ENHANCEMENTS.items():
         outcome, shift = getattr(record, column), shift_of(record, column)
         if outcome != "no":
             text = str(outcome).replace("_", " ")
-            rows.append((label.lower(), text if shift is None else f"{text}, hue {words.number(shift)}°"))
-    return [(k, v if isinstance(v, str) else words.number(v)) for k, v in rows if v is not None]
+            rows.append((label.lower(), text if shift is None else f"{text}, hue {number(shift)}°"))
+    return [(k, v if isinstance(v, str) else number(v)) for k, v in rows if v is not None]
 
 
 def _distance(record: Record) -> float:
@@ -361,5 +283,5 @@ def _most(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _status_order(status: str) -> tuple[int, str]:
-    names: Iterable[str] = words.STATUS
-    return next((i for i, name in enumerate(names) if name == status), len(words.STATUS)), status
+    names: Iterable[str] = STATUS
+    return next((i for i, name in enumerate(names) if name == status), len(STATUS)), status

@@ -6,14 +6,31 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lora_data.report import charts, contents, words
+from lora_data.manifest import Record
+from lora_data.report.charts import flow_end, parts_bar
+from lora_data.report.contents import (
+    characters,
+    enhancements,
+    families,
+    flow,
+    metrics,
+    notices,
+    rejections,
+    shift_of,
+    verdict,
+)
+from lora_data.report.quality import panels
 from lora_data.report.run_info import RunInfo, read_records, read_run
+from lora_data.report.words import STATUS, number, reason_label, stage_label
 from lora_data.store import write_atomic
 
 PICTURES = {"after": "thumbs", "before": "before"}
@@ -45,6 +62,10 @@ class Pictures:
         self._used.add((kind, name))
         return f"thumbs/{kind}/{name}"
 
+    def any(self, records: Sequence[Record]) -> bool:
+        """Whether there is a picture of at least one of these."""
+        return any(f"{r.key}.webp" in names for names in self._there.values() for r in records)
+
     def copy(self, folder: Path) -> None:
         """Copy every picture that was asked for below a folder."""
         for kind in PICTURES:
@@ -74,13 +95,13 @@ def write_report(out: Path) -> Path:
             title=_title(run),
             total=len(records),
             counts=_counts(Counter(r.status for r in records)),
-            flow=contents.flow(records),
-            notices=contents.notices(records),
-            characters=contents.characters(records),
-            panels=contents.panels(records, run),
-            enhancements=contents.enhancements(records),
-            families=contents.families(records),
-            rejections=contents.rejections(records),
+            flow=flow(records),
+            notices=notices(records),
+            characters=characters(records),
+            panels=panels(records, run),
+            enhancements=enhancements(records),
+            families=families(records),
+            rejections=rejections(records),
             errors=[r for r in records if r.status == "error"],
             style=Markup(files("lora_data.report").joinpath("templates/report.css").read_text(encoding="utf-8")),
         )
@@ -101,16 +122,18 @@ def _environment(pictures: Pictures) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(
-        before=lambda key: pictures.url("before", key),
-        after=lambda key: pictures.url("after", key),
-        metrics=contents.metrics,
-        verdict=contents.verdict,
-        shift_of=contents.shift_of,
-        flow_end=charts.flow_end,
-        parts_bar=charts.parts_bar,
-    )
-    environment.filters.update(number=words.number, reason=words.reason_label, stage=words.stage_label)
+    functions: dict[str, Any] = {
+        "before": partial(pictures.url, "before"),
+        "after": partial(pictures.url, "after"),
+        "pictured": pictures.any,
+        "metrics": metrics,
+        "verdict": verdict,
+        "shift_of": shift_of,
+        "flow_end": flow_end,
+        "parts_bar": parts_bar,
+    }
+    environment.globals.update(functions)
+    environment.filters.update(number=number, reason=reason_label, stage=stage_label)
     return environment
 
 
@@ -127,7 +150,7 @@ def _swap(report: Path, pictures: Pictures) -> None:
 
 
 def _counts(found: Counter[str]) -> list[tuple[str, int]]:
-    return [(status, found[status]) for status in words.STATUS]
+    return [(status, found[status]) for status in STATUS]
 
 
 def _title(run: RunInfo) -> str:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -136,10 +137,13 @@ def read_records(out: Path) -> list[Record]:
     # arrays are most of the bytes, and nothing here draws them
     names = [f.name for f in fields if f.name in there and "ndarray" not in str(f.type)]
     defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=names).to_pylist()
     records: list[Record] = []
-    for row in pq.read_table(path, columns=names).to_pylist():
-        known = {name: defaults.get(name) if _missing(value) else value for name, value in row.items()}
-        records.append(Record(**known))
+    for row in rows:
+        for name, value in row.items():
+            if _missing(value):
+                row[name] = defaults.get(name, "")
+        records.append(Record(**row))
     return sorted(records, key=lambda r: r.key)
 
 

@@ -105,7 +105,7 @@ def stage_label(word: str) -> str:
     return STAGES.get(word) or ENHANCEMENTS.get(word) or readable(word)
 
 
-def number(value: float | int, digits: int = 3) -> str:
+def number(value: float, digits: int = 3) -> str:
     """A number at the precision a person compares at: 1,240, 312, 61.2, 0.953."""
     size = abs(value)
     if float(value).is_integer() or size >= 10 ** (digits - 1):

@@ -183,8 +183,10 @@ def contour_softness(alpha: np.ndarray) -> float:
 
 def hidden_spread(rgb: np.ndarray, alpha: np.ndarray) -> float:
     """Standard deviation, levels, of the colour under alpha 0 (mean of the channels); 0 where nothing is hidden."""
-    hidden = rgb[alpha == 0]
-    return float(hidden.std(axis=0, dtype=np.float64).mean()) if len(hidden) else 0.0
+    import cv2
+
+    hidden = (alpha == 0).astype(np.uint8)
+    return float(cv2.meanStdDev(rgb, mask=hidden)[1].mean()) if hidden.any() else 0.0
 
 
 def _separated(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ import pytest
 from lora_data.demo import render_character
 from lora_data.demo.body import Pose, build
 from lora_data.demo.cast import cast
-from lora_data.demo.render import LIGHTS, Shot, _camera, _make_grid, _march
+from lora_data.demo.lights import LIGHTS
+from lora_data.demo.render import Shot, _camera, _make_grid, _march
 from lora_data.demo.sdf import Material, Part, Prim, distance, normals, rotation
 
 CAST = tuple(cast(12, 0))
