@@ -54,7 +54,8 @@ def fill_hidden(rgb: np.ndarray, alpha: np.ndarray, threshold: int = 250) -> np.
     half = ((width + 1) // 2, (height + 1) // 2)
     seen = cv2.bitwise_and(rgb, rgb, mask=known)
     weight = cv2.resize(known.astype(np.float32), half, interpolation=cv2.INTER_AREA)
-    colour = cv2.resize(seen, half, interpolation=cv2.INTER_AREA).astype(np.float32)
+    # 16 bit: a single known pixel weighs little in a coarser one, and eight would round it away.
+    colour = cv2.resize(seen.astype(np.uint16) * np.uint16(257), half, interpolation=cv2.INTER_AREA) / np.float32(257)
     full = np.minimum(weight * 4, 1)
     smooth = _push_pull(colour * (full / np.maximum(weight, 1e-6))[..., None], full)
     made_up = cv2.resize(cv2.convertScaleAbs(smooth), (width, height), interpolation=cv2.INTER_LINEAR)

