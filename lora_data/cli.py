@@ -178,6 +178,8 @@ def _print_summary(summary: Summary) -> None:
     print(f"{total} inputs: {', '.join(parts)}")
     for name, count in summary.kept.items():
         print(f"  {name:<24} {count} images")
+    if summary.reasons:
+        print("rejected: " + ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items()))
     print(f"left out: {', '.join(NETWORKS)} (they need networks, which this version does not have yet)")
     print(f"shards:  {summary.out / 'shards'}")
     print(f"table:   {summary.out / 'instances.parquet'}")

@@ -51,12 +51,14 @@ class Summary:
         out: OUT.
         counts: Records by status.
         kept: Kept instances by character.
+        reasons: Rejected instances by reason, most frequent first.
         report: The page to open.
     """
 
     out: Path
     counts: dict[str, int]
     kept: dict[str, int]
+    reasons: dict[str, int]
     report: Path
 
 
@@ -120,7 +122,8 @@ def precompute(
     finally:
         progress.close()
     kept = Counter(r.character for r in records if r.status == "kept")
-    return Summary(out, dict(Counter(r.status for r in records)), dict(sorted(kept.items())), report)
+    reasons = Counter(r.reason or "" for r in records if r.status == "rejected").most_common()
+    return Summary(out, dict(Counter(r.status for r in records)), dict(sorted(kept.items())), dict(reasons), report)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ class RunProgress:
     """Shows passes one after the other.
 
     Args:
-        stream: Where to write; a terminal gets bars, anything else lines.
+        stream: Where to write, standard error by default; a terminal gets bars, anything else lines.
     """
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
+        stream = stream or sys.stderr
         self._stream = stream
         self._bar: Progress | None = None
         if stream.isatty():

@@ -10,6 +10,8 @@ from lora_data.cli import main
 from lora_data.demo import make_film
 from lora_data.shards import read_index
 
+SMALL = ["--set", "precompute.filter.min_size=32"]  # the film of these tests is tiny
+
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -20,9 +22,16 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_precompute_inspect_and_report(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
-    assert main(["precompute", str(film), "--out", str(out), "--workers", "1"]) == 0
+    assert main(["precompute", str(film), "--out", str(out), "--workers", "1", *SMALL]) == 0
     text = capsys.readouterr().out
-    for needle in ("inputs:", "kept", "face_restore", str(out / "shards"), str(out / "report" / "index.html")):
+    for needle in (
+        "inputs:",
+        "kept",
+        "rejected: ",
+        "face_restore",
+        str(out / "shards"),
+        str(out / "report" / "index.html"),
+    ):
         assert needle in text
     assert main(["inspect", str(out / "shards")]) == 0
     table = capsys.readouterr().out.splitlines()
@@ -94,7 +103,7 @@ sys.meta_path[:] = [Hide(finder) for finder in sys.meta_path]
 
 def test_without_extras_the_training_half_reads_its_configuration_and_shards(film: Path, tmp_path: Path):
     out = tmp_path / "out"
-    assert main(["precompute", str(film), "--out", str(out), "--workers", "1"]) == 0
+    assert main(["precompute", str(film), "--out", str(out), "--workers", "1", *SMALL]) == 0
     done = blocked(
         "import lora_data; lora_data.load_config()\n"
         "from lora_data.shards import read_index\n"
