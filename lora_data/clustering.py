@@ -86,6 +86,29 @@ def average_linkage(
     return sorted(sorted(group.members) for group in groups.values())
 
 
+def hdbscan(vectors: np.ndarray) -> list[list[int]]:
+    """Groups by scikit-learn's HDBSCAN (two members make a cluster); what it calls noise is alone.
+
+    Args:
+        vectors: float ``[N, D]``, unit length: Euclidean distance then orders as the cosine does.
+
+    Returns:
+        Groups of indices, each sorted, in the order of their first members.
+
+    Source: Campello, Moulavi, Sander, Density-Based Clustering Based on Hierarchical Density Estimates, PAKDD 2013.
+    """
+    from sklearn.cluster import HDBSCAN
+
+    if len(vectors) < 3:
+        return [[i] for i in range(len(vectors))]
+    finder = HDBSCAN(min_cluster_size=2, min_samples=1, copy=True)  # pyright: ignore[reportArgumentType]
+    labels = finder.fit_predict(vectors.astype(np.float64))
+    groups: dict[int, list[int]] = {}
+    for i, label in enumerate(labels.tolist()):
+        groups.setdefault(label if label >= 0 else -1 - i, []).append(i)
+    return sorted(groups.values())
+
+
 def _near(vectors: np.ndarray, limit: float, most: int, block: int = 1024) -> list[set[int]]:
     """For each vector the others at ``limit`` and above, at most ``most`` of them and whoever chose it."""
     near: list[set[int]] = [set() for _ in vectors]

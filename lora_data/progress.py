@@ -21,17 +21,17 @@ class RunProgress:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        stream = stream or sys.stderr
-        self._stream = stream
+        shown: TextIO = stream or sys.stderr
+        self._stream = shown
         self._bar: Progress | None = None
-        if stream.isatty():
+        if shown.isatty():
             self._bar = Progress(
                 TextColumn("{task.description:<12}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]:>9}"),
                 TimeRemainingColumn(),
-                console=Console(file=stream),
+                console=Console(file=shown),
             )
             self._bar.start()
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering
 
-from lora_data.clustering import average_linkage
+from lora_data.clustering import average_linkage, hdbscan
 
 NOWHERE: list[set[int]] = [set()] * 60
 
@@ -63,3 +63,14 @@ def test_few_neighbours_still_join_a_tight_group(neighbours: int) -> None:
 
 def test_nothing_gives_nothing() -> None:
     assert average_linkage(np.zeros((0, 4), np.float32), np.zeros(0), 0.9, NOWHERE) == []
+
+
+def test_hdbscan_groups_what_is_dense_and_leaves_noise_alone() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.eye(6)[:3]
+    vectors = np.concatenate([centres.repeat(10, 0) + 0.02 * rng.normal(size=(30, 6)), -np.eye(6)[5:]])
+    groups = hdbscan(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    assert sorted(i for g in groups for i in g) == list(range(31))
+    assert [30] in groups
+    assert all(len({i // 10 for i in g}) == 1 for g in groups)
+    assert hdbscan(vectors[:2]) == [[0], [1]]

@@ -7,11 +7,15 @@ import numpy as np
 import pymatting
 from scipy import sparse
 
-NEIGHBOURS = ((20, 2.0), (10, 0.1))
-"""Neighbours per pixel and the weight of its position against its colour: pymatting's defaults."""
-CONTEXT = 8
-"""How far beyond the unknown band known pixels take part, px. Measured against pymatting on the whole picture: mean
-difference in the band .007 to .01 of alpha, at a quarter of the pixels."""
+NEIGHBOURS = ((10, 2.0), (5, 0.1))
+"""Neighbours per pixel and the weight of its position against its colour: pymatting's weights, half its neighbours.
+Measured on 32 composites against their true mattes: the error of (20, 10) in the band or less, at half the time."""
+CONTEXT = 5
+"""How far beyond the unknown band known pixels take part, px. Measured: 8 px and pymatting on the whole picture are no
+better against the true matte."""
+HAZE = 0.04
+"""Alpha this close to 0 or 1 is made 0 or 1 and the rest stretched between: KNN matting leaks a faint veil into the
+background. Measured: .05 changes the error by less than a tenth, .1 and more costs soft edges."""
 
 
 def knn_alpha(rgb: np.ndarray, trimap: np.ndarray) -> np.ndarray:
@@ -66,15 +70,11 @@ def knn_alpha(rgb: np.ndarray, trimap: np.ndarray) -> np.ndarray:
     row, column = np.concatenate(starts), np.concatenate(ends)
     affinity = sparse.coo_matrix((np.ones(len(row)), (row, column)), shape=(len(free), len(free)))
     system = sparse.csr_matrix(sparse.diags(degree + 1e-6) - affinity.tocsr())
-    solution = pymatting.cg(system, right, x0=START, M=pymatting.jacobi(system), rtol=RTOL, maxiter=MAXITER)
+    solution = pymatting.cg(system, right, M=pymatting.jacobi(system), rtol=1e-3, maxiter=1000)
     alpha = trimap.copy()
-    alpha[rows[free], columns[free]] = np.clip(np.rint(np.asarray(solution) * 255), 0, 255).astype(np.uint8)
+    stretched = np.clip((np.asarray(solution) - HAZE) / (1 - 2 * HAZE), 0, 1)
+    alpha[rows[free], columns[free]] = np.rint(stretched * 255).astype(np.uint8)
     return alpha
-
-
-START = None
-RTOL = 1e-4
-MAXITER = 2000
 
 
 def foreground_colour(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class Identity(CorpusStage):
     are named ``character_00`` and so on by the size of their cluster, then by key.
 
     Args:
+        method: How tracks become clusters: "linkage" as above, or "hdbscan" (scikit-learn's, on the tracks' means; it
+            knows neither ``merge_similarity`` nor the frames). Measured on ten rendered characters (pair F1, purity,
+            coverage): linkage .958 .973 1.0; HDBSCAN on tracks .882 .981 .87, on single instances .150 .994 .93.
         merge_similarity: Mean cosine at which clusters merge. Measured on twelve draws of five out of ten rendered
             characters under eight lights (pair F1, purity, both means): .86 .974 .976; .88 .976 .978; .89 .968 .978;
             .90 .957 .978; .91 .940 .980; .92 .926 .980; .94 .787 .997. All ten without frame numbers: .88 .926 .956;
@@ -62,6 +65,7 @@ class Identity(CorpusStage):
     name: ClassVar[str] = "identity"
     version: ClassVar[int] = 1
 
+    method: Literal["linkage", "hdbscan"] = "linkage"
     merge_similarity: float = 0.9
     min_cluster_size: int = 4
     rescue_similarity: float = 0.9
@@ -107,7 +111,7 @@ class Identity(CorpusStage):
 
     def _labels(self, records: list[Record], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Per record its cluster (-1: none) and its cosine to the nearest cluster."""
-        from lora_data.clustering import average_linkage
+        from lora_data.clustering import average_linkage, hdbscan
 
         tracks = self._tracks(records, vectors)
         good = np.array([self._well_exposed(r) for r in records])
@@ -122,7 +126,10 @@ class Identity(CorpusStage):
         means = np.stack([_unit(vectors[members[t]].mean(0)) for t in names]) if names else vectors[:0]
         weights = np.array([len(members[t]) for t in names], np.float64)
 
-        groups = average_linkage(means, weights, self.merge_similarity, frames, self.shared_frames)
+        if self.method == "hdbscan":
+            groups = hdbscan(means)
+        else:
+            groups = average_linkage(means, weights, self.merge_similarity, frames, self.shared_frames)
         of_track = {names[i]: g for g, group in enumerate(groups) for i in group}
         labels = np.array([of_track.get(int(t), -1) for t in tracks])
         size = Counter(labels[labels >= 0].tolist())

@@ -57,6 +57,15 @@ def test_names_by_size_then_key() -> None:
     assert {named[f"k2{n:02}"] for n in range(5)} == {"character_02"}
 
 
+def test_hdbscan_finds_well_separated_characters_too() -> None:
+    named = characters(cast((9, 8, 7)), Identity(method="hdbscan"))
+    for c in range(3):
+        found = {name for key, name in named.items() if key.startswith(f"k{c}") and name != UNKNOWN}
+        assert found
+        others = {name for key, name in named.items() if not key.startswith(f"k{c}") and name != UNKNOWN}
+        assert not found & others
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_does_not_depend_on_names_of_the_keys_or_their_order(random: object) -> None:

@@ -1,0 +1,70 @@
+"""The README's promises: each command in it runs, its configuration is valid, its picture is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lora_data.cli import main
+from lora_data.config import load_config
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def test_each_lora_data_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    ours = [shlex.split(c) for c in commands() if shlex.split(c)[0].rpartition("/")[2] == "lora-data"]
+    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report"}
+    for command in ours:
+        assert main(command[1:]) == 0, (command, capsys.readouterr().err)
+    assert (tmp_path / "demo_out" / "run" / "report" / "index.html").is_file()
+
+
+def test_each_make_target_is_there_and_ci_runs_the_test_command():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {c.split()[1] for c in commands() if c.startswith("make ")}
+    assert targets >= {"demo", "test"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_other_command_is_one_that_ci_has_run():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in commands():
+        words = shlex.split(command)
+        if words[0] == "make" or words[0].endswith("lora-data"):
+            continue
+        arguments = " ".join(words[1:])
+        known = ("-m venv .venv", "-e .[precompute,dev]", "-m pytest --numprocesses auto")
+        assert any(k in arguments for k in known), command
+    assert '--editable ".[precompute,dev]"' in makefile
+    assert "-m pytest --numprocesses auto" in makefile
+
+
+def test_the_configuration_is_valid(tmp_path: Path):
+    (block,) = blocks("toml")
+    path = tmp_path / "readme.toml"
+    path.write_text(block, encoding="utf-8")
+    config = load_config(path)
+    assert config.characters["character_00"].token == "luca"
+    assert config.precompute == load_config().precompute  # what it shows are the defaults
+
+
+def test_pictures_and_paths_are_there():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
