@@ -18,12 +18,16 @@ from lora_data.errors import RunError
 from lora_data.manifest import Record
 
 NAME = "instances.parquet"
+WORKING = frozenset({"colour_grid", "thumb_luma", "thumb_matte"})
+"""Small pictures that corpus stages compare within a run: ten times as large as all numbers together, and no numbers.
+They are not kept."""
 
 
 def schema() -> pa.Schema:
-    """The table's columns: the fields of `Record`, in their order."""
+    """The table's columns: the fields of `Record` without the working ones, in their order."""
     hints = typing.get_type_hints(Record)
-    return pa.schema([(field.name, _arrow_type(field.name, hints[field.name])) for field in dataclasses.fields(Record)])
+    names = [field.name for field in dataclasses.fields(Record) if field.name not in WORKING]
+    return pa.schema([(name, _arrow_type(name, hints[name])) for name in names])
 
 
 def write_table(path: Path, records: Sequence[Record]) -> None:
@@ -36,7 +40,7 @@ def write_table(path: Path, records: Sequence[Record]) -> None:
 
 
 def read_table(path: Path) -> list[Record]:
-    """Read the records back; arrays come as float32 or uint8 as they were.
+    """Read the records back, without the working fields; arrays come as float32.
 
     Raises:
         RunError: The file is missing or its columns are not this version's.
@@ -74,7 +78,7 @@ def _arrow_type(name: str, hint: object) -> pa.DataType:
     if name == "phash":
         return pa.uint64()
     if kind is np.ndarray:
-        return pa.list_(pa.uint8() if name.startswith("thumb_") else pa.float32())
+        return pa.list_(pa.float32())
     return {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}[typing.cast(type, kind)]
 
 

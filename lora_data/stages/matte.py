@@ -35,8 +35,12 @@ class Matte(MapStage):
             frames 9 to 75, three of 76 (a plain wall) .7 to 1.5.
         band: Half width of the unknown band as a share of the matte box's longer side; at least 2, at most 12 px.
             SAM2's masks are a few px off at 500 px.
+        max_undecided: Share of the unknown band with an alpha of .15 to .85 above which the true contour is taken to
+            lie outside the band, which is then doubled, once. Measured on 69 composites: .07 to .48 where it was
+            inside (.40 to .47 for characters out of focus), .54 to .63 where it was not; doubling there took the error
+            from .7 to .15 of the mask's, and everywhere else made it worse.
         max_area_change: Share of the unknown band's area by which matting may grow or shrink the matte before it is
-            taken back: .5 is the band's very edge, where the contour found lies beyond the band or is none.
+            taken back: .5 is the band's very edge. Measured: corrections that were right moved up to .33.
 
     Raises:
         ValueError: A field is out of range.
@@ -50,13 +54,15 @@ class Matte(MapStage):
     soft_contour: float = 0.2
     hidden_background: float = 4.0
     band: float = 0.008
+    max_undecided: float = 0.5
     max_area_change: float = 0.4
 
     def __post_init__(self) -> None:
         if self.background not in ("transparent", *_COLOURS) and not re.fullmatch(r"#[0-9a-fA-F]{6}", self.background):
             allowed = ", ".join(("transparent", *_COLOURS))
             raise ValueError(f"background must be {allowed} or '#rrggbb', got {self.background!r}")
-        for field, high in (("soft_contour", 1), ("hidden_background", 128), ("band", 0.1), ("max_area_change", 0.5)):
+        ranges = {"soft_contour": 1, "hidden_background": 128, "band": 0.1, "max_undecided": 1, "max_area_change": 0.5}
+        for field, high in ranges.items():
             if not 0 <= getattr(self, field) <= high:
                 raise ValueError(f"{field} must be in [0, {high}], got {getattr(self, field)}")
 
@@ -68,7 +74,7 @@ class Matte(MapStage):
         """
         from lora_data.backends.geometric import antialias, pinholes, without_specks
         from lora_data.colour import hue_shift
-        from lora_data.matte import fill_hidden, interior
+        from lora_data.matte import interior
 
         rgb, alpha = instance.rgb, instance.alpha
         softness, hidden = contour_softness(alpha), hidden_spread(rgb, alpha)
@@ -98,7 +104,7 @@ class Matte(MapStage):
                 visible = _recoloured(rgb, solid & ~holes, final)
         if not (final > 127).any():
             raise ImageError("empty_matte", "nothing is left after specks were dropped")
-        filled = fill_hidden(visible, final, threshold=0)
+        filled = _bled(visible, final)
         inside = interior(np.minimum(alpha, final))
         return instance.replace(
             rgb=filled,
@@ -123,16 +129,22 @@ class Matte(MapStage):
         if box is None:
             return None
         radius = int(np.clip(round(self.band * max(box[2:])), 2, 12))
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        sure = cv2.erode(mask, disc, borderType=cv2.BORDER_CONSTANT, borderValue=1).astype(bool)
-        possible = cv2.dilate(mask, disc, borderType=cv2.BORDER_CONSTANT, borderValue=0).astype(bool)
-        trimap = np.where(sure & ~holes, 255, np.where(possible, 128, 0)).astype(np.uint8)
-        band = int(np.count_nonzero(trimap == 128))
-        if not (trimap == 0).any() or not (trimap == 255).any() or not band:
-            return None
-        alpha = knn_alpha(rgb, trimap)
-        change = abs(float(alpha.sum()) / 255 - float(np.count_nonzero(solid))) / band
-        return alpha if change <= self.max_area_change else None
+        result = None
+        for reach in (radius, 2 * radius):
+            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+            sure = cv2.erode(mask, disc, borderType=cv2.BORDER_CONSTANT, borderValue=1).astype(bool)
+            possible = cv2.dilate(mask, disc, borderType=cv2.BORDER_CONSTANT, borderValue=0).astype(bool)
+            trimap = np.where(sure & ~holes, 255, np.where(possible, 128, 0)).astype(np.uint8)
+            unknown = trimap == 128
+            if not (trimap == 0).any() or not (trimap == 255).any() or not unknown.any():
+                return result
+            alpha = knn_alpha(rgb, trimap)
+            found = alpha[unknown]
+            change = abs(float(found.mean()) / 255 - float(solid[unknown].mean()))
+            result = alpha if change <= self.max_area_change else None
+            if float(((found > 38) & (found < 217)).mean()) <= self.max_undecided:
+                break
+        return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +170,7 @@ class Background(MapStage):
         """Return the instance with other colour under its matte; opaque pixels stay as they are."""
         import cv2
 
-        from lora_data.matte import composite, fill_hidden
+        from lora_data.matte import composite
 
         if self.background != "transparent":
             code = _COLOURS.get(self.background, self.background)
@@ -166,8 +178,7 @@ class Background(MapStage):
             return instance.replace(rgb=composite(instance.rgb, instance.alpha, colour))
         seen = (instance.alpha > 0).astype(np.uint8)
         near = cv2.dilate(seen, np.ones((2 * self.margin + 1, 2 * self.margin + 1), np.uint8)) > 0
-        filled = fill_hidden(instance.rgb, instance.alpha, threshold=0)
-        return instance.replace(rgb=np.where(near[..., None], filled, 0).astype(np.uint8))
+        return instance.replace(rgb=np.where(near[..., None], _bled(instance.rgb, instance.alpha), 0).astype(np.uint8))
 
 
 def contour_softness(alpha: np.ndarray) -> float:
@@ -194,6 +205,17 @@ def _separated(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     from lora_data.backends.matting import foreground_colour
 
     return foreground_colour(rgb, alpha)
+
+
+def _bled(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Continue colour under alpha 0 from pixels that are mostly opaque: at an alpha of a few levels colour is noise."""
+    import cv2
+
+    from lora_data.matte import fill_hidden
+
+    filled = fill_hidden(rgb, alpha, threshold=127)
+    cv2.copyTo(rgb, (alpha > 0).astype(np.uint8), filled)
+    return filled
 
 
 def _recoloured(rgb: np.ndarray, solid: np.ndarray, alpha: np.ndarray) -> np.ndarray:
