@@ -33,7 +33,7 @@ from lora_data.train.settings import CharacterSettings, DataSettings
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]  # installed on Python 3.10 only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
