@@ -214,6 +214,8 @@ def _bled(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     from lora_data.matte import fill_hidden
 
     filled = fill_hidden(rgb, alpha, threshold=127)
+    if filled is rgb:  # opaque everywhere
+        return rgb
     cv2.copyTo(rgb, (alpha > 0).astype(np.uint8), filled)
     return filled
 
