@@ -96,8 +96,10 @@ def _precompute(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, overrides=options.set, preset=options.preset)
     _need_precompute("lora-data precompute")
+    from lora_data.engines.local import keep_freed_memory
     from lora_data.pipeline import precompute
 
+    keep_freed_memory()
     _print_summary(precompute(options.input, options.out, config, workers=options.workers))
     return 0
 
@@ -106,6 +108,7 @@ def _demo(options: argparse.Namespace) -> int:
     _need_precompute("lora-data demo")
     from lora_data.config import load_config
     from lora_data.demo import make_film
+    from lora_data.engines.local import keep_freed_memory
     from lora_data.pipeline import precompute
     from lora_data.progress import RunProgress
 
@@ -115,6 +118,7 @@ def _demo(options: argparse.Namespace) -> int:
     if options.out.exists() and not film.is_dir() and any(options.out.iterdir()):
         raise ConfigError(f"--out must be new, empty or an earlier demo, got {options.out}")
     shutil.rmtree(film, ignore_errors=True)
+    keep_freed_memory()
     progress = RunProgress()
     progress.start("render", options.instances)
     done = 0

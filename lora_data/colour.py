@@ -24,7 +24,7 @@ def to_srgb(linear: np.ndarray) -> np.ndarray:
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Rec. 601 luma of sRGB uint8, float32 ``[H, W]`` in 0..255 (OpenCV's RGB2GRAY weights)."""
-    return rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return cv2.transform(rgb.astype(np.float32), np.array([[0.299, 0.587, 0.114]], np.float32))
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def hue_shift(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float 
 
 def luminance(linear: np.ndarray) -> np.ndarray:
     """Relative luminance Y of linear light ``[H, W, 3]``, float32 ``[H, W]`` in [0, 1]."""
-    return linear @ LUMINANCE
+    return cv2.transform(linear, LUMINANCE[None])
 
 
 def lightness(y: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from lora_data.colour import luma
-from lora_data.matte import composite, fill_hidden, tight_crop
+from lora_data.matte import composite, fill_hidden, shrink, tight_crop
 
 THUMBNAIL = 96
 """Side of the thumbnail, px.
@@ -129,13 +129,8 @@ def hamming(value: int, hashes: np.ndarray) -> np.ndarray:
 
 def _bounded(rgb: np.ndarray, alpha: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
     """Colour filled under the matte, at most ``longest`` px; means are taken over the matte alone."""
-    scale = longest / max(alpha.shape)
-    if scale < 1:
-        size = max(1, round(alpha.shape[1] * scale)), max(1, round(alpha.shape[0] * scale))
-        known = (alpha > 250).astype(np.float32)
-        colour = cv2.resize(rgb * known[..., None], size, interpolation=cv2.INTER_AREA)
-        known = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
-        rgb = np.rint(colour / np.maximum(known, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
-        alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
-        return fill_hidden(rgb, (known > 0.01).astype(np.uint8) * 255), alpha
-    return fill_hidden(rgb, alpha), alpha
+    if max(alpha.shape) <= longest:
+        return fill_hidden(rgb, alpha), alpha
+    rgb, weight = shrink(rgb, alpha > 250, longest)
+    alpha = cv2.resize(alpha, weight.shape[::-1], interpolation=cv2.INTER_AREA)
+    return fill_hidden(rgb, (weight > 0.01).astype(np.uint8) * 255), alpha

@@ -63,6 +63,28 @@ def fill_hidden(rgb: np.ndarray, alpha: np.ndarray, threshold: int = 250) -> np.
     return made_up
 
 
+def shrink(rgb: np.ndarray, known: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a picture down to at most ``longest`` px, every pixel the mean of the known ones that it stands for.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``.
+        known: bool ``[H, W]``.
+        longest: px; a smaller picture is left as it is.
+
+    Returns:
+        uint8 ``[h, w, 3]`` (black where nothing is known) and the known share, float32 ``[h, w]``, 0..1.
+    """
+    weight = known.astype(np.float32)
+    scale = longest / max(known.shape)
+    if scale >= 1:
+        return rgb, weight
+    size = max(1, round(known.shape[1] * scale)), max(1, round(known.shape[0] * scale))
+    seen = cv2.bitwise_and(rgb, rgb, mask=known.astype(np.uint8)).astype(np.float32)
+    colour = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    return np.rint(colour / np.maximum(weight, 1e-6)[..., None]).clip(0, 255).astype(np.uint8), weight
+
+
 def _push_pull(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Fill a float picture, premultiplied by ``weight`` in [0, 1], from coarser and coarser versions of itself."""
     levels = [(colour, weight)]

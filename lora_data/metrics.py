@@ -104,7 +104,9 @@ def view(rgb: np.ndarray, alpha: np.ndarray) -> View | None:
 def exposure(seen: View) -> Exposure:
     """Measure luma, clipping and saturation inside the matte."""
     pixels, luma = seen.rgb[seen.inside], seen.luma[seen.inside]
-    high, low = pixels.max(1).astype(np.float32), pixels.min(1)
+    red, green, blue = pixels.T
+    high = np.maximum(np.maximum(red, green), blue).astype(np.float32)
+    low = np.minimum(np.minimum(red, green), blue)
     p05, p95 = np.percentile(luma, [5, 95])
     return Exposure(
         mean=float(luma.mean()),

@@ -18,7 +18,7 @@ from typing import Any
 
 import lora_data
 from lora_data.config import Config, as_tree
-from lora_data.engines import local
+from lora_data.engines.local import LocalEngine
 from lora_data.errors import ConfigError, ImageError
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.progress import RunProgress
@@ -110,7 +110,10 @@ def precompute(
     out.mkdir(parents=True, exist_ok=True)
     passes: list[dict[str, Any]] = []
     try:
-        records = _run_stages(found.sources, recipe(config), config.precompute.ingest, store, workers, progress, passes)
+        with LocalEngine(workers) as engine:
+            records = _run_stages(
+                found.sources, recipe(config), config.precompute.ingest, store, engine, progress, passes
+            )
         progress.start("write", sum(r.status == "kept" for r in records))
         config.precompute.write.write(
             out / "shards", records, lambda key: store.path(FINAL, key).read_bytes(), config.characters
@@ -181,7 +184,7 @@ def _run_stages(
     stages: Sequence[Stage],
     ingest: Ingest,
     store: PixelStore,
-    workers: int,
+    engine: LocalEngine,
     progress: RunProgress,
     passes: list[dict[str, Any]],
 ) -> list[Record]:
@@ -203,7 +206,7 @@ def _run_stages(
             task = Pass(maps, store, before, kind, ingest)
             items = [(r, by_key[r.key] if before is None else None) for r in running]
             progress.start("read + " + name if before is None else name, len(items))
-            done = local.run(task, items, workers=workers, advance=progress.advance)
+            done = engine.run(task, items, progress.advance)
             if before is not None:
                 store.clear(before)
             before = kind

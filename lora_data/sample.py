@@ -1,8 +1,8 @@
 """An instance: the pixels of one cut-out and its record.
 
 Pixels are sRGB uint8 ``[H, W, 3]`` in RGB order; alpha is straight, uint8 ``[H, W]``, 0 transparent. The colour under
-alpha 0 may be the true background (a crop of a frame), a constant (an extracted cut-out) or, after the matte stage, the
-character's own colour bled outward.
+alpha 0 may be the true background (a crop of a frame), a constant (an extracted cut-out) or, after the matte stage,
+black; `lora_data.matte.fill_hidden` continues the character's own colour there.
 """
 
 from __future__ import annotations

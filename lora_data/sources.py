@@ -91,9 +91,10 @@ def discover(folder: Path, exclude: Path | None = None) -> Discovery:
     if not folder.is_dir():
         raise ConfigError(f"INPUT must be a folder, got {folder}")
     folders: dict[Path, list[Path]] = defaultdict(list)
+    excluded = None if exclude is None else exclude.resolve()
     for root, names, files in os.walk(folder, followlinks=False):
         here = Path(root)
-        names[:] = sorted(n for n in names if not n.startswith(".") and (exclude is None or here / n != exclude))
+        names[:] = sorted(n for n in names if not n.startswith(".") and (here / n).resolve() != excluded)
         folders[here] = sorted(here / f for f in files if not f.startswith(".") and (here / f).is_file())
     images = {p for files in folders.values() for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
     taken: set[Path] = set()

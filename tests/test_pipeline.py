@@ -11,7 +11,7 @@ import pytest
 
 from lora_data import ConfigError, load_config
 from lora_data.demo import make_film
-from lora_data.engines import local
+from lora_data.engines.local import LocalEngine
 from lora_data.manifest import Record
 from lora_data.pipeline import Pass, precompute
 from lora_data.progress import RunProgress
@@ -112,14 +112,14 @@ def test_workers_and_order_do_not_change_a_byte(film: Path, run: Path, tmp_path:
     precompute(film / "instances", tmp_path / "two", SMALL, workers=2)
     assert shard_bytes(tmp_path / "two") == shard_bytes(run)
 
-    plain = local.run
+    plain = LocalEngine.run
 
-    def shuffled(function: Any, items: Any, *, workers: int, advance: Any = None) -> list[Any]:
+    def shuffled(self: LocalEngine, function: Any, items: Any, advance: Any = None) -> list[Any]:
         order = np.random.default_rng(1).permutation(len(items)).tolist()
-        results = plain(function, [items[i] for i in order], workers=workers, advance=advance)
+        results = plain(self, function, [items[i] for i in order], advance)
         return [results[order.index(i)] for i in range(len(items))]
 
-    monkeypatch.setattr(local, "run", shuffled)
+    monkeypatch.setattr(LocalEngine, "run", shuffled)
     precompute(film / "instances", tmp_path / "shuffled", SMALL, workers=1)
     assert shard_bytes(tmp_path / "shuffled") == shard_bytes(run)
 

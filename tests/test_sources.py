@@ -107,6 +107,8 @@ def test_hidden_files_links_to_folders_and_out_are_left_alone(tmp_path: Path):
     touch(tmp_path, "a.png", ".hidden.png", ".git/b.png", "out/c.png")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert [s.source for s in discover(tmp_path, exclude=tmp_path / "out").sources] == ["a.png"]
+    same = tmp_path / "out" / ".." / "out"
+    assert [s.source for s in discover(tmp_path, exclude=same).sources] == ["a.png"]
 
 
 def test_sources_come_sorted_by_key(tmp_path: Path):

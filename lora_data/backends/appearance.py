@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from lora_data.colour import to_linear
-from lora_data.matte import tight_crop
+from lora_data.matte import shrink, tight_crop
 
 SIZE = 192
 """Longest side, px, of the crop that is measured. Offsets below are given at this size and scale with the crop."""
@@ -66,16 +66,11 @@ def embed_appearance(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _inside(rgb: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Linear light float32 at most `SIZE` px long, and where it is the character's alone."""
-    weight = (alpha > 200).astype(np.float32)
-    if not weight.any():
-        weight = (alpha >= max(1, int(alpha.max()))).astype(np.float32)
-    scale = SIZE / max(alpha.shape)
-    if scale < 1:
-        size = max(1, round(alpha.shape[1] * scale)), max(1, round(alpha.shape[0] * scale))
-        # Means over the matte alone (in sRGB, as the eye would see the small image): no hidden colour gets in.
-        colour = cv2.resize(rgb * weight[..., None], size, interpolation=cv2.INTER_AREA)
-        weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-        rgb = np.rint(colour / np.maximum(weight, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
+    known = alpha > 200
+    if not known.any():
+        known = alpha >= max(1, int(alpha.max()))
+    # Means over the matte alone (in sRGB, as the eye would see the small image): no hidden colour gets in.
+    rgb, weight = shrink(rgb, known, SIZE)
     mask = weight >= min(0.5, float(weight.max()))
     return to_linear(rgb), mask
 

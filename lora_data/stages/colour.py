@@ -117,6 +117,8 @@ class Colour(MapStage):
 
     def _balance(self, instance: Instance) -> np.ndarray:
         """The colours after white balance: one table a channel, in linear light."""
+        import cv2
+
         from lora_data.colour import to_linear, to_srgb
 
         record = instance.record
@@ -125,7 +127,7 @@ class Colour(MapStage):
         levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
         gains = np.array([record.wb_red, record.wb_green, record.wb_blue], np.float32)
         table = to_srgb(to_linear(levels) * gains)
-        return np.dstack([table[:, c][instance.rgb[..., c]] for c in range(3)])
+        return cv2.LUT(instance.rgb, table[None])
 
     def _equalise(self, rgb: np.ndarray, alpha: np.ndarray) -> tuple[Outcome, str | None, float | None, np.ndarray]:
         """Outcome, reason, hue shift and pixels."""
@@ -166,7 +168,7 @@ class Colour(MapStage):
         linear = to_linear(rgb)
         guide = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         mask = inside.astype(np.float32)
-        stack = np.dstack([luminance(linear) * mask, guide * mask, mask])
+        stack = cv2.merge([luminance(linear) * mask, guide * mask, mask])
         small = stack if scale == 1 else cv2.resize(stack, size, interpolation=cv2.INTER_AREA)
         known = small[..., 2] > 0.5
         if int(known.sum()) < _MIN_PIXELS:
@@ -182,7 +184,7 @@ class Colour(MapStage):
             cv2.resize(x, (width, height), interpolation=cv2.INTER_LINEAR)
             for x in smooth_gain(wanted, small_guide, known, radius=radius, epsilon=_FLAT**2)
         )
-        gain = np.exp(np.clip(slope * guide + offset, -limit, limit))
+        gain = cv2.exp(np.clip(slope * guide + offset, -limit, limit))
         highest = np.maximum(np.maximum(linear[..., 0], linear[..., 1]), linear[..., 2])
         gain = np.minimum(gain, 1 / np.maximum(highest, 1e-6))
         return to_srgb(linear * gain[..., None])

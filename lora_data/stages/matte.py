@@ -17,7 +17,7 @@ _COLOURS = {"gray": "#808080", "white": "#ffffff", "black": "#000000"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matte(MapStage):
-    """Refine the matte (strategy 2.2) and continue the character's colour under it.
+    """Refine the matte (strategy 2.2) and take what it hides away.
 
     A matte whose contour is soft is clean, however wide the softness: depth of field and motion blur soften mattes
     too. A hard one is refined: by KNN matting on a narrow unknown band where the picture shows the true background
@@ -67,11 +67,13 @@ class Matte(MapStage):
                 raise ValueError(f"{field} must be in [0, {high}], got {getattr(self, field)}")
 
     def apply(self, instance: Instance) -> Instance:
-        """Return the instance with its refined matte, colour continued under it, and the matte's numbers.
+        """Return the instance with its refined matte, nothing under its alpha 0, and the matte's numbers.
 
         Raises:
             ImageError: ``empty_matte``: nothing is left of the matte.
         """
+        import cv2
+
         from lora_data.backends.geometric import antialias, pinholes, without_specks
         from lora_data.colour import hue_shift
         from lora_data.matte import interior
@@ -104,14 +106,15 @@ class Matte(MapStage):
                 visible = _recoloured(rgb, solid & ~holes, final)
         if not (final > 127).any():
             raise ImageError("empty_matte", "nothing is left after specks were dropped")
-        filled = _bled(visible, final)
+        # Nothing of a stranger's picture travels on; what needs colour there continues the character's own.
+        cut = cv2.bitwise_and(visible, visible, mask=(final > 0).astype(np.uint8))
         inside = interior(np.minimum(alpha, final))
         return instance.replace(
-            rgb=filled,
+            rgb=cut,
             alpha=final,
             matte=outcome,
             matte_reason=reason,
-            matte_hue_shift=hue_shift(rgb, filled, inside) if outcome == "applied" else 0.0,
+            matte_hue_shift=hue_shift(rgb, cut, inside) if outcome == "applied" else 0.0,
             matte_soft=softness,
             background=hidden,
             **_numbers(final),

@@ -39,7 +39,9 @@ MEMORY_CODE = """
 import pathlib, resource, sys
 import cv2, imagehash, pymatting, skimage.feature, sklearn.cluster
 from lora_data import load_config
+from lora_data.engines.local import keep_freed_memory
 from lora_data.pipeline import precompute
+keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 precompute(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), load_config(), workers=1)
 print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
