@@ -5,15 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Config", "ConfigError", "LoraDataError", "__version__", "load_config"]
+__all__ = [
+    "Batch",
+    "CharacterAugment",
+    "Config",
+    "ConfigError",
+    "LoraDataError",
+    "__version__",
+    "load_config",
+]
 
 if TYPE_CHECKING:
+    from lora_data.augment import Batch as Batch
+    from lora_data.augment import CharacterAugment as CharacterAugment
     from lora_data.config import Config as Config
     from lora_data.config import load_config as load_config
     from lora_data.errors import ConfigError as ConfigError
     from lora_data.errors import LoraDataError as LoraDataError
 
 _HOMES = {
+    "Batch": "lora_data.augment.batch",
+    "CharacterAugment": "lora_data.augment.module",
     "Config": "lora_data.config",
     "load_config": "lora_data.config",
     "ConfigError": "lora_data.errors",

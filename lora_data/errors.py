@@ -5,6 +5,7 @@
     ├── MissingExtraError  an optional dependency is not installed (exit code 2)
     ├── ImageError         one image cannot be used; becomes an error row, never a crash
     ├── ShardError         a shard, its index or a sample in it is missing or damaged
+    ├── BatchError         a batch or its parameters are not what the augmentation takes
     └── RunError           the run could not finish (exit code 1)
 
 Every message says what was wrong, what was found, what was expected and where. A bug is none of these: it crashes.
@@ -53,6 +54,10 @@ class ImageError(LoraDataError):
 
 class ShardError(LoraDataError):
     """A shard, its index, or a sample in it is missing or damaged."""
+
+
+class BatchError(LoraDataError, ValueError):
+    """A batch, or the parameters for it, are not what the augmentation takes. Nothing was computed."""
 
 
 class RunError(LoraDataError):

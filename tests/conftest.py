@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
+settings.register_profile("here", deadline=None)  # a test asserts no time
+settings.load_profile("here")
 ROOT = Path(__file__).parents[1]
 DEV = ROOT.parent / "shared" / "data" / "dev"
 

@@ -41,6 +41,7 @@ class AugmentPolicy:
         contrast: Factor, within [0.95, 1.05] (3.3).
         noise_std: Standard deviation in [0, 0.01] of a [0, 1] range (3.4).
         noise_probability: Share of samples that get noise, in [0, 1] (3.4).
+        noise_area: Noise on the character only ("matte") or on the background too ("everywhere").
         horizontal_flip: Probability in [0, 1]; anything above 0 needs a symmetric character (3.5).
 
     Raises:
@@ -56,6 +57,7 @@ class AugmentPolicy:
     contrast: Range = (0.95, 1.05)
     noise_std: float = 0.01
     noise_probability: float = 0.3
+    noise_area: Literal["matte", "everywhere"] = "matte"
     horizontal_flip: float = 0.0
 
     def __post_init__(self) -> None:

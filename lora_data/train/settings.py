@@ -20,6 +20,7 @@ class DataSettings:
         batch_size: Samples per batch and rank, at least 1.
         seed: Decides, with the epoch and the sample's key, every draw.
         background: "gray", "white", "black", "random" or "#rrggbb": what lies behind the character.
+        interpolation: "bicubic", or "bilinear", which is softer.
         masked_loss: Whether the matte weighs the loss.
 
     Raises:
@@ -32,6 +33,7 @@ class DataSettings:
     batch_size: int = 4
     seed: int = 0
     background: str = "gray"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     masked_loss: bool = True
 
     def __post_init__(self) -> None:
