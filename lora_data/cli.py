@@ -74,6 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("out", type=Path, metavar="OUT")
     report.set_defaults(run=_report)
 
+    preview = commands.add_parser("preview", help="a grid of what training will see: originals left, draws right")
+    preview.add_argument("shards", type=Path, metavar="OUT/shards")
+    preview.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration of the training")
+    preview.add_argument(
+        "--out", type=Path, default=Path("preview.png"), help="picture to write (default: preview.png)"
+    )
+    preview.add_argument("--samples", type=_positive, default=4, metavar="N", help="rows per character (default: 4)")
+    preview.add_argument("--draws", type=_positive, default=5, metavar="K", help="draws per row (default: 5)")
+    preview.add_argument("--epoch", type=int, default=0, metavar="N", help="whose draws (default: 0)")
+    preview.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. augment.min_character_ratio=0.5"
+    )
+    preview.set_defaults(run=_preview)
+
     inspect = commands.add_parser("inspect", help="a table per character of what the shards hold")
     inspect.add_argument("shards", type=Path, metavar="OUT/shards")
     inspect.set_defaults(run=_inspect)
@@ -163,6 +177,24 @@ def _inspect(options: argparse.Namespace) -> int:
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             )
         )
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from lora_data.config import load_config
+    from lora_data.preview import write_preview
+
+    config = load_config(options.config, overrides=options.set)
+    if options.epoch < 0:
+        raise ConfigError(f"--epoch must be at least 0, got {options.epoch}")
+    if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ConfigError(f"--out must be a .png, .jpg or .webp, got {options.out}")
+    summary = write_preview(
+        options.shards, config, options.out, samples=options.samples, draws=options.draws, epoch=options.epoch
+    )
+    for line in summary.lines():
+        print(line)
+    print(f"preview: {options.out}")
     return 0
 
 

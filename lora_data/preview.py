@@ -1,0 +1,175 @@
+"""The preview: what training will see, a grid per character; originals left, draws right, by the training's code."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, UnidentifiedImageError
+
+from lora_data.augment import AugmentedBatch, AugmentSummary, Batch, CharacterAugment
+from lora_data.augment.params import HOLDS
+from lora_data.augment.summary import OUTCOMES
+from lora_data.errors import ShardError
+from lora_data.shards import SampleEntry, read_index, read_member
+
+if TYPE_CHECKING:
+    from lora_data.config import Config
+
+CELL, GAP, TEXT, HEADER = 256, 8, 34, 36
+PAPER, INK, WARN, OUTLINE = (246, 246, 244), (40, 40, 40), (176, 0, 32), (0, 200, 120)
+
+
+def write_preview(
+    shards: Path, config: Config, out: Path, *, samples: int = 4, draws: int = 5, epoch: int = 0
+) -> AugmentSummary:
+    """Draw the grid.
+
+    Args:
+        shards: Folder of shards with its index.
+        config: The training's configuration.
+        out: Picture to write (PNG by its name).
+        samples: Rows per character, at most; spread evenly over its keys.
+        draws: Draws per row.
+        epoch: Whose draws.
+
+    Returns:
+        How often the crop's constraints held.
+
+    Raises:
+        ShardError: A shard or a picture in it is missing or damaged.
+        ConfigError: The configuration names a character that the shards do not have.
+    """
+    index = read_index(shards)
+    counts: dict[str, int] = {}
+    for sample in index.samples:
+        counts[sample.character] = counts.get(sample.character, 0) + 1
+    if not counts:
+        raise ShardError(f"{shards} holds no sample: nothing to preview")
+    augment = CharacterAugment(config, counts=counts)
+    summary = AugmentSummary()
+    parts: list[Image.Image] = []
+    for character, count in sorted(counts.items()):
+        state = "augmented" if augment.policies.is_on(character) else "not augmented"
+        parts.append(_header(f"{character}   {count} images, {state}", draws))
+        own = sorted((s for s in index.samples if s.character == character), key=lambda s: s.key)
+        for sample in _spread(own, samples):
+            parts.append(_row(shards, sample, augment, draws, epoch, summary))
+    page = Image.new("RGB", (parts[0].width, sum(p.height for p in parts) + GAP), PAPER)
+    top = 0
+    for part in parts:
+        page.paste(part, (0, top))
+        top += part.height
+    out.parent.mkdir(parents=True, exist_ok=True)
+    page.save(out)
+    return summary
+
+
+def _spread(samples: Sequence[SampleEntry], count: int) -> list[SampleEntry]:
+    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
+    return [samples[i] for i in places]
+
+
+def _row(
+    shards: Path, sample: SampleEntry, augment: CharacterAugment, draws: int, epoch: int, summary: AugmentSummary
+) -> Image.Image:
+    picture = _decode(shards, sample)
+    scale = CELL / max(picture.shape[:2])
+    target = (max(8, round(picture.shape[0] * scale)), max(8, round(picture.shape[1] * scale)))
+    images = torch.from_numpy(picture)[None].expand(draws, -1, -1, -1).permute(0, 3, 1, 2)
+    batch = Batch(
+        images=images,
+        sample_keys=[sample.key] * draws,
+        characters=[sample.character] * draws,
+        epoch=epoch,
+        variants=range(draws),
+        target=target,
+    )
+    params = augment.draw(batch.sample_keys, epoch, characters=batch.characters, variants=batch.variants)
+    made = augment.apply(batch, params)
+    summary.add(made)
+    row = Image.new("RGB", (_width(draws), CELL + TEXT + GAP), PAPER)
+    pen = ImageDraw.Draw(row)
+    _place(row, _original(picture, target, batch, augment), 0)
+    pen.text((GAP, CELL + 2), f"{_short(sample.key)}\n{sample.width} x {sample.height}", INK, _font(12))
+    for place, (cell, text, warn) in enumerate(_cells(made), start=1):
+        _place(row, cell, place)
+        pen.text((GAP + place * (CELL + GAP), CELL + 2), text, WARN if warn else INK, _font(12))
+    return row
+
+
+def _original(picture: np.ndarray, target: tuple[int, int], batch: Batch, augment: CharacterAugment) -> Image.Image:
+    """The whole picture on the draws' own background."""
+    one = torch.tensor([0])
+    params = augment.draw(batch.sample_keys[:1], batch.epoch, characters=batch.characters[:1]).select(one)
+    fixed = {"scale": 1.0, "rotation": 0.0, "brightness": 1.0, "contrast": 1.0, "noise_std": 0.0, "min_ratio": 0.0}
+    still = {name: torch.full((1,), value, dtype=torch.float64) for name, value in fixed.items()}
+    params = dataclasses.replace(params, flip=torch.zeros(1, dtype=torch.bool), **still)
+    whole = Batch(
+        images=torch.from_numpy(picture)[None].permute(0, 3, 1, 2),
+        sample_keys=batch.sample_keys[:1],
+        characters=batch.characters[:1],
+        target=target,
+    )
+    return _image(augment.apply(whole, params).pixel_values[0])
+
+
+def _cells(made: AugmentedBatch) -> Iterator[tuple[Image.Image, str, bool]]:
+    """Each draw with its matte's outline and its numbers; and whether a constraint did not hold."""
+    for pixels, mask, row in zip(made.pixel_values, made.mask, made.params.rows(), strict=True):
+        cell = _image(pixels)
+        matte = Image.fromarray((mask[0].float().numpy() >= 0.5).astype(np.uint8) * 255)
+        line = ImageChops.subtract(matte, matte.filter(ImageFilter.MinFilter(3)))
+        cell.paste(OUTLINE, (0, 0), line)
+        noise = f"  noise {row['noise_std']:.3f}" if row["noise_std"] else ""
+        flip = "  flipped" if row["flip"] else ""
+        outcome = int(row["crop.outcome"])
+        text = (
+            f"crop {row['scale']:.2f}  turn {row['rotation']:+.1f}°  fills {row['crop.ratio']:.0%}{flip}\n"
+            f"light {row['brightness']:.3f}  contrast {row['contrast']:.3f}{noise}"
+        )
+        if outcome != HOLDS:
+            text = text.replace("\n", f"  ({OUTCOMES[outcome]})\n", 1)
+        yield cell, text, outcome != HOLDS
+
+
+def _decode(shards: Path, sample: SampleEntry) -> np.ndarray:
+    suffix = next((s for s in ("webp", "png") if s in sample.files), "webp")
+    data = read_member(shards, sample, suffix)
+    try:
+        return np.array(Image.open(io.BytesIO(data), formats=("WEBP", "PNG")).convert("RGBA"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ShardError(f"{sample.key}.{suffix} in shard {shards / sample.shard} does not decode: {error}") from None
+
+
+def _image(pixels: torch.Tensor) -> Image.Image:
+    values = ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def _place(row: Image.Image, cell: Image.Image, place: int) -> None:
+    left = GAP + place * (CELL + GAP)
+    row.paste(cell, (left + (CELL - cell.width) // 2, (CELL - cell.height) // 2))
+
+
+def _header(text: str, draws: int) -> Image.Image:
+    header = Image.new("RGB", (_width(draws), HEADER), PAPER)
+    ImageDraw.Draw(header).text((GAP, 8), text, INK, _font(18))
+    return header
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= 34 else f"{key[:16]}…{key[-16:]}"
+
+
+def _width(draws: int) -> int:
+    return GAP + (1 + draws) * (CELL + GAP)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
