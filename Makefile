@@ -22,4 +22,6 @@ format: .venv/installed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable ".[precompute,dev,bench]"
 	$(BIN)/python -m tests.bench.precompute
+	$(BIN)/python -m tests.bench.augment

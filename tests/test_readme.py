@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_each_lora_data_command_runs(
 ):
     monkeypatch.chdir(tmp_path)
     ours = [shlex.split(c) for c in commands() if shlex.split(c)[0].rpartition("/")[2] == "lora-data"]
-    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report"}
+    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report", "preview"}
     for command in ours:
         assert main(command[1:]) == 0, (command, capsys.readouterr().err)
     assert (tmp_path / "demo_out" / "run" / "report" / "index.html").is_file()
@@ -63,6 +64,20 @@ def test_the_configuration_is_valid(tmp_path: Path):
     config = load_config(path)
     assert config.characters["character_00"].token == "luca"
     assert config.precompute == load_config().precompute  # what it shows are the defaults
+    assert (config.data, config.augment) == (load_config().data, load_config().augment)
+    assert config.characters["character_00"].augment.rotation == (-3, 3)
+    assert config.characters["character_00"].augment.brightness == (0.9, 1.1)
+
+
+def test_the_python_runs():
+    first, second = blocks("python")
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert names["made"].pixel_values.shape == (2, 3, 768, 768)
+    assert names["made"].crop_top_lefts.shape == (2, 2)
+    exec(second, names)
+    assert names["pictures"].shape == (2, 4, 512, 512)
+    assert names["masks"].shape == (2, 1, 512, 512)
 
 
 def test_pictures_and_paths_are_there():

@@ -26,8 +26,9 @@ POSITIONS = 33
 VISIBLE = 128
 """Alpha from which a pixel belongs to the character's bounding box: half covered."""
 MATTE_MARGIN = 0.005
-"""What the area ratio must exceed the policy's by, since a cell's inside is not known and the matte is turned at 1/8;
-the largest error measured on random blobs and on film mattes, at any angle up to 5 degrees, is .0044."""
+"""What the area ratio must exceed the policy's by, since a cell's inside is not known and the matte is turned at 1/8.
+Measured on film mattes and random blobs at any angle up to 5 degrees, it is overestimated by at most .0008 from 200 px on
+and .0038 below; it is underestimated by at most .0053 and, below 200 px, .06, which only costs positions."""
 _BIG = 1 << 30
 
 
@@ -115,7 +116,7 @@ def resolve_crop(
     by_box = _overlap(box, low, high) / area
     ratio, needed = by_box, params.min_ratio[:, None]
     if shape.coverage is not None:
-        by_matte = _covered(shape.coverage, turn, low, high) / area
+        by_matte = _covered(shape.coverage, size, turn, low, high) / area
         ratio = torch.where(params.by_matte[:, None], by_matte, by_box)
         needed = torch.where(params.by_matte[:, None], needed + MATTE_MARGIN * (needed > 0), needed)
     face_kept = torch.ones_like(ratio)
@@ -193,17 +194,31 @@ def _overlap(box: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return inner.clamp(min=0).prod(dim=2)
 
 
-def _covered(coverage: Tensor, turn: _Turn, low: Tensor, high: Tensor) -> Tensor:
+def _inside(end: Tensor, start: Tensor) -> Tensor:
+    """Which part of each cell lies before the picture's end: ``[B, N]`` in [1/8, 1]."""
+    return ((end[:, None] - start) / CELL).clamp(1 / CELL, 1)
+
+
+def _covered(coverage: Tensor, size: Tensor, turn: _Turn, low: Tensor, high: Tensor) -> Tensor:
     """Matte area inside each crop, px: the coarse matte is turned, summed up, and read at the crop's four corners."""
     batch, height, width = coverage.shape
     side = int(1.42 * max(height, width)) + 2
+    # A cell that sticks out of its picture is as full as its part inside.
+    parts = [
+        _inside(size[:, axis], torch.arange(n, device=size.device) * CELL) for axis, n in ((0, height), (1, width))
+    ]
+    full = coverage / (parts[0][:, :, None] * parts[1][:, None, :])
     grid = (torch.arange(side, dtype=torch.float64, device=coverage.device) + 0.5 - side / 2) * CELL
     points = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), dim=-1).reshape(1, -1, 2).expand(batch, -1, -1)
-    x, y = turn.backward(points).unbind(dim=2)
-    normal = torch.stack([2 * x / (CELL * width) - 1, 2 * y / (CELL * height) - 1], dim=2)
-    turned = F.grid_sample(
-        coverage[:, None], normal.reshape(batch, side, side, 2).float(), padding_mode="zeros", align_corners=False
-    )[:, 0]
+    normal: list[Tensor] = []
+    share = torch.ones(batch, side * side, dtype=torch.float64, device=coverage.device)
+    for axis, n in ((1, width), (0, height)):
+        at, end = turn.backward(points)[..., 1 - axis], size[:, axis : axis + 1]
+        share = share * (at / CELL + 0.5).clamp(0, 1) * ((end - at) / CELL + 0.5).clamp(0, 1)
+        last = (end / CELL).ceil() - 0.5
+        normal.append(2 * torch.minimum((at / CELL).clamp(min=0.5), last) / n - 1)
+    places = torch.stack(normal, dim=2).reshape(batch, side, side, 2).float()
+    turned = F.grid_sample(full[:, None].float(), places, align_corners=False)[:, 0] * share.view(batch, side, side)
     table = F.pad(turned.to(torch.float64).cumsum(1).cumsum(2), (1, 0, 1, 0)).flatten(1)
     table = table * (CELL * CELL)
 
