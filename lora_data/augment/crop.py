@@ -27,8 +27,8 @@ VISIBLE = 128
 """Alpha from which a pixel belongs to the character's bounding box: half covered."""
 MATTE_MARGIN = 0.005
 """What the area ratio must exceed the policy's by, since a cell's inside is not known and the matte is turned at 1/8.
-Measured on film mattes and random blobs at any angle up to 5 degrees, it is overestimated by at most .0008 from 200 px on
-and .0038 below; it is underestimated by at most .0053 and, below 200 px, .06, which only costs positions."""
+Measured on film mattes and random blobs at any angle up to 5 degrees, it is overestimated by at most .0008 from 200 px
+on and .0038 below; it is underestimated by at most .0053 and, below 200 px, .06, which only costs positions."""
 _BIG = 1 << 30
 
 

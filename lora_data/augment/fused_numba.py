@@ -31,9 +31,10 @@ _A2, _A3, _A4, _A5, _A8 = _F(SLOPE + 2), _F(SLOPE + 3), _F(4 * SLOPE), _F(5 * SL
 _UNIT = _F(1 / (255 * 255))
 _TOE, _TINY = _F(TOE), _F(TINY)
 _NOISE_MASK = NOISE_SIZE - 1
-_WORD = 0xFFFFFFFF
-_TILE = 96
-"""Columns computed together: a turned row of more would read more source rows than the first cache holds."""
+_WORD, _FAR = 0xFFFFFFFF, _F(1e6)
+_TILE = 192
+"""Columns computed together: a turned row of more would read more source rows than the first cache holds; of 96 to 1024
+this was the fastest at 768 px."""
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
@@ -54,51 +55,61 @@ def _kernel(distance: Any, linear: Any) -> Any:
 
 
 @njit(inline="always", **_OPTIONS)
-def _weights(position: Any, width: Any, taps: Any, stretch: Any, linear: Any, first: Any, weights: Any) -> None:
-    """First tap and weights (their sum is 1) of every position of a row."""
+def _weights(position: Any, taps: Any, stretch: Any, linear: Any, first: Any, weights: Any) -> None:
+    """First tap and weights (their sum is 1) of each position."""
     if stretch == _ONE:  # the same formulas without branches, which the compiler turns into vectors
-        for j in range(width):
+        w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+        for j in range(position.shape[0]):
             floor = np.floor(position[j])
             first[j] = np.int32(floor) - np.int32(1)
             f = position[j] - floor
             e = _ONE - f
             if linear:
-                w0, w1, w2 = _ZERO, e, f
+                a, b, c = _ZERO, e, f
             else:
                 g = _ONE + f
-                w0 = ((_A * g - _A5) * g + _A8) * g - _A4
-                w1 = (_A2 * f - _A3) * f * f + _ONE
-                w2 = (_A2 * e - _A3) * e * e + _ONE
-            weights[0, j], weights[1, j], weights[2, j], weights[3, j] = w0, w1, w2, _ONE - w0 - w1 - w2
-        return
-    for j in range(width):
-        base = np.int32(math.floor(position[j])) - np.int32(taps // 2 - 1)
-        first[j] = base
-        total = _ZERO
-        for k in range(taps):
-            weight = _kernel((_F(base + k) - position[j]) / stretch, linear)
-            weights[k, j] = weight
-            total += weight
-        scale = _ONE / total
-        for k in range(taps):
-            weights[k, j] *= scale
+                a = ((_A * g - _A5) * g + _A8) * g - _A4
+                b = (_A2 * f - _A3) * f * f + _ONE
+                c = (_A2 * e - _A3) * e * e + _ONE
+            w0[j], w1[j], w2[j], w3[j] = a, b, c, _ONE - a - b - c
+    else:
+        for j in range(position.shape[0]):
+            base = np.int32(math.floor(position[j])) - np.int32(taps // 2 - 1)
+            first[j] = base
+            total = _ZERO
+            for k in range(taps):
+                weight = _kernel((_F(base + k) - position[j]) / stretch, linear)
+                weights[k, j] = weight
+                total += weight
+            scale = _ONE / total
+            for k in range(taps):
+                weights[k, j] *= scale
 
 
 @njit(inline="always", **_OPTIONS)
-def _sample(pixels: Any, size: Any, x0: Any, y0: Any, width: Any, taps: Any, wx: Any, wy: Any, out: Any) -> None:
-    """Sample one row: by blocks where the kernel lies within the picture, else pixel by pixel at its border."""
+def _sample(
+    pixels: Any,
+    flat: Any,
+    patch: Any,
+    patch_bytes: Any,
+    size: Any,
+    x0: Any,
+    y0: Any,
+    taps: Any,
+    wx: Any,
+    wy: Any,
+    out: Any,
+) -> None:
+    """Sample a run of positions: by blocks of the picture, at its border by blocks that continue it (``patch``)."""
     stride = np.int64(pixels.shape[1] * 4)
-    flat = pixels.reshape(-1).view(np.uint8)
-    patch = np.empty(16, np.uint32)
     bottom, right = size
     last_x, last_y = right - taps, bottom - taps
-    for j in range(width):
+    u0, u1, u2, u3, v0, v1, v2, v3 = wx[0], wx[1], wx[2], wx[3], wy[0], wy[1], wy[2], wy[3]
+    for j in range(out.shape[0]):
         x, y = np.int64(x0[j]), np.int64(y0[j])
         if 0 <= x <= last_x and 0 <= y <= last_y:
             corner = y * stride + x * 4
-            r, g, b, a = sum_block(
-                flat, corner, stride, wx[0, j], wx[1, j], wx[2, j], wx[3, j], wy[0, j], wy[1, j], wy[2, j], wy[3, j]
-            )
+            r, g, b, a = sum_block(flat, corner, stride, u0[j], u1[j], u2[j], u3[j], v0[j], v1[j], v2[j], v3[j])
             for block in range(1, (taps // 4) ** 2):
                 m, n = 4 * (block // (taps // 4)), 4 * (block % (taps // 4))
                 dr, dg, db, da = sum_block(
@@ -115,7 +126,7 @@ def _sample(pixels: Any, size: Any, x0: Any, y0: Any, width: Any, taps: Any, wx:
                         row = min(max(y + m + k // 4, 0), bottom - 1)
                         patch[k] = pixels[row, min(max(x + n + k % 4, 0), right - 1)]
                     dr, dg, db, da = sum_block(
-                        patch.view(np.uint8), 0, 16,
+                        patch_bytes, np.int64(0), np.int64(16),
                         wx[n, j], wx[n + 1, j], wx[n + 2, j], wx[n + 3, j],
                         wy[m, j], wy[m + 1, j], wy[m + 2, j], wy[m + 3, j],
                     )  # fmt: skip
@@ -137,13 +148,15 @@ def _noise_start(seed: Any, channel: Any, row: Any) -> Any:
 
 
 @njit(inline="always", **_OPTIONS)
-def _shade(row: Any, i: Any, left: Any, width: Any, colour: Any, opaque: Any, rgb: Any) -> None:
+def _shade(row: Any, i: Any, left: Any, width: Any, colour: Any, opaque: Any, out: Any) -> None:
     """Light, and the background behind it, for one row of a tile."""
     # Numbers of the row are read before the loops: the compiler cannot know that what is written is not the row.
     gain, lift = row[t.GAIN], row[t.LIFT]
     slope, base = row[t.SLOPE_J], row[t.SLOPE_J] * _F(left) + (row[t.SLOPE_I] * _F(i) + row[t.SLOPE_0])
     c0, c1, c2 = row[t.COLOUR], row[t.COLOUR + 1], row[t.COLOUR + 2]
     s0, s1, s2 = row[t.SPAN], row[t.SPAN + 1], row[t.SPAN + 2]
+    # Slices, since an index that is a sum might be negative and is then checked at each step.
+    red, green, blue = (out[0, i, left : left + width], out[1, i, left : left + width], out[2, i, left : left + width])
     for j in range(width):
         alpha = min(max(colour[j, 3] * _UNIT, _ZERO), _ONE)
         r = min(max(colour[j, 0] * _UNIT, _ZERO), alpha)
@@ -151,33 +164,35 @@ def _shade(row: Any, i: Any, left: Any, width: Any, colour: Any, opaque: Any, rg
         b = min(max(colour[j, 2] * _UNIT, _ZERO), alpha)
         value = max(r, max(g, b))
         scale = gain + lift * alpha / max(max(value, _TOE * alpha), _TINY)
-        scale = min(scale, alpha / max(value, _TINY))
+        scale = min(scale, alpha / max(value, _TINY)) * _TWO
         share = min(max(slope * _F(j) + base, _ZERO), _ONE)
-        behind = _ONE - alpha
-        rgb[0, j] = r * scale + behind * (c0 + s0 * share)
-        rgb[1, j] = g * scale + behind * (c1 + s1 * share)
-        rgb[2, j] = b * scale + behind * (c2 + s2 * share)
+        behind = (_ONE - alpha) * _TWO
+        red[j] = min(max(r * scale + behind * (c0 + s0 * share) - _ONE, -_ONE), _ONE)
+        green[j] = min(max(g * scale + behind * (c1 + s1 * share) - _ONE, -_ONE), _ONE)
+        blue[j] = min(max(b * scale + behind * (c2 + s2 * share) - _ONE, -_ONE), _ONE)
         opaque[j] = alpha
 
 
 @njit(inline="always", **_OPTIONS)
-def _add_noise(row: Any, i: Any, left: Any, width: Any, gaussian: Any, opaque: Any, rgb: Any) -> None:
+def _add_noise(row: Any, i: Any, left: Any, width: Any, gaussian: Any, opaque: Any, out: Any) -> None:
     """The background's noise and the sensor's, for one row of a tile."""
     seed = np.uint64(row[t.SEED_HIGH]) * np.uint64(65536) + np.uint64(row[t.SEED_LOW])
     noise_std, background_std, everywhere = row[t.NOISE_STD], row[t.BACKGROUND_STD], row[t.NOISE_EVERYWHERE]
     slope, base = row[t.SLOPE_J], row[t.SLOPE_J] * _F(left) + (row[t.SLOPE_I] * _F(i) + row[t.SLOPE_0])
     for c in range(3):
-        if background_std > _ZERO:
-            start = _noise_start(seed, 3 + c, i) + left
-            first, span = row[t.COLOUR + c], row[t.SPAN + c]
-            for j in range(width):
+        line = out[c, i, left : left + width]
+        first, span = row[t.COLOUR + c], row[t.SPAN + c]
+        behind_start = _noise_start(seed, 3 + c, i) + left
+        start = _noise_start(seed, c, i) + left
+        for j in range(width):
+            value = _ZERO
+            if background_std > _ZERO:
                 plain = first + span * min(max(slope * _F(j) + base, _ZERO), _ONE)
-                noisy = plain + background_std * gaussian[(start + j) & _NOISE_MASK]
-                rgb[c, j] += (_ONE - opaque[j]) * (min(max(noisy, _ZERO), _ONE) - plain)
-        if noise_std > _ZERO:
-            start = _noise_start(seed, c, i) + left
-            for j in range(width):
-                rgb[c, j] += noise_std * max(opaque[j], everywhere) * gaussian[(start + j) & _NOISE_MASK]
+                noisy = plain + background_std * gaussian[(behind_start + j) & _NOISE_MASK]
+                value = (_ONE - opaque[j]) * (min(max(noisy, _ZERO), _ONE) - plain)
+            if noise_std > _ZERO:
+                value += noise_std * max(opaque[j], everywhere) * gaussian[(start + j) & _NOISE_MASK]
+            line[j] = min(max(line[j] + _TWO * value, -_ONE), _ONE)
 
 
 @njit(**_OPTIONS)
@@ -194,17 +209,24 @@ def _outline(pixels: Any, height: Any, width: Any, visible: Any, rows: Any) -> N
 
 
 @njit(inline="always", **_OPTIONS)
-def _sees_nothing(filled: Any, right: Any, x_start: Any, x_end: Any, y_start: Any, y_end: Any, taps: Any) -> Any:
-    """Whether all source pixels under a row of a tile are transparent, by the filled part of each source row."""
+def _filled_span(filled: Any, right: Any, x_start: Any, x_step: Any, y_start: Any, y_end: Any, width: Any, taps: Any):
+    """Which positions of a tile's row may see anything but transparent pixels: from start to end, both 0 where none."""
     last = filled.shape[0] - 1
-    low = min(max(np.int64(math.floor(min(x_start, x_end))) - taps, 0), right)
-    high = min(max(np.int64(math.floor(max(x_start, x_end))) + taps, 0), right)
     top = min(max(np.int64(math.floor(min(y_start, y_end))) - taps, 0), last)
     bottom = min(max(np.int64(math.floor(max(y_start, y_end))) + taps, 0), last)
+    low, high = right + 1, 0
     for row in range(top, bottom + 1):
-        if filled[row, 1] > low and filled[row, 0] <= high and filled[row, 0] < filled[row, 1]:
-            return False
-    return True
+        if filled[row, 0] < filled[row, 1]:
+            low, high = min(low, filled[row, 0]), max(high, filled[row, 1])
+    if low >= high:
+        return 0, 0
+    # At the picture's border what is there continues without end.
+    x_low = _F(low - taps) if low > 0 else -_FAR
+    x_high = _F(high + taps) if high <= right else _FAR
+    near, far = (x_low - x_start) / x_step, (x_high - x_start) / x_step
+    start = max(min(near, far), _ZERO)
+    end = min(max(near, far), _F(width - 1))
+    return (np.int64(start), np.int64(end) + 1) if start <= end else (0, 0)
 
 
 @njit(**_OPTIONS)
@@ -217,8 +239,11 @@ def _warp(pixels: Any, row: Any, gaussian: Any, linear: Any, out: Any, mask: Any
     x, y = np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
     x0, y0 = np.empty(_TILE, np.int32), np.empty(_TILE, np.int32)
     wx, wy = np.empty((taps, _TILE), np.float32), np.empty((taps, _TILE), np.float32)
-    colour, rgb = np.empty((_TILE, 4), np.float32), np.empty((3, _TILE), np.float32)
-    opaque = np.empty(_TILE, np.float32)
+    colour, opaque = np.empty((_TILE, 4), np.float32), np.empty(_TILE, np.float32)
+    size = (source_height, source_width)
+    flat = pixels.reshape(-1).view(np.uint8)
+    patch = np.empty(16, np.uint32)
+    patch_bytes = patch.view(np.uint8)
     filled = np.zeros((source_height, 2), np.int32)
     _outline(pixels, source_height, source_width, 1, filled)
     x_j, y_j = row[t.X_J], row[t.Y_J]
@@ -230,24 +255,21 @@ def _warp(pixels: Any, row: Any, gaussian: Any, linear: Any, out: Any, mask: Any
             for j in range(width):
                 x[j] = x_j * _F(j) + x_0
                 y[j] = y_j * _F(j) + y_0
-            if _sees_nothing(filled, source_width - 1, x[0], x[width - 1], y[0], y[width - 1], taps):
-                colour[:] = _ZERO
-            else:
-                _weights(x, width, taps, stretch, linear, x0, wx)
-                _weights(y, width, taps, stretch, linear, y0, wy)
-                _sample(pixels, (source_height, source_width), x0, y0, width, taps, wx, wy, colour)
-            _shade(row, i, left, width, colour, opaque, rgb)
+            start, end = _filled_span(filled, source_width - 1, x_0, x_j, y[0], y[width - 1], width, taps)
+            colour[:start] = _ZERO
+            colour[end:width] = _ZERO
+            if start < end:
+                seen = slice(start, end)
+                _weights(x[seen], taps, stretch, linear, x0, wx)
+                _weights(y[seen], taps, stretch, linear, y0, wy)
+                _sample(pixels, flat, patch, patch_bytes, size, x0, y0, taps, wx, wy, colour[seen])
+            _shade(row, i, left, width, colour, opaque, out)
             if row[t.NOISE_STD] > _ZERO or row[t.BACKGROUND_STD] > _ZERO:
-                _add_noise(row, i, left, width, gaussian, opaque, rgb)
-            for j in range(width):
-                out[0, i, left + j] = min(max(rgb[0, j], _ZERO), _ONE) * _TWO - _ONE
-            for j in range(width):
-                out[1, i, left + j] = min(max(rgb[1, j], _ZERO), _ONE) * _TWO - _ONE
-            for j in range(width):
-                out[2, i, left + j] = min(max(rgb[2, j], _ZERO), _ONE) * _TWO - _ONE
+                _add_noise(row, i, left, width, gaussian, opaque, out)
+            line = mask[i, left : left + width]
             for j in range(width):
                 inside = (x[j] >= -_HALF) & (x[j] <= right) & (y[j] >= -_HALF) & (y[j] <= bottom)
-                mask[i, left + j] = opaque[j] if inside else _ZERO
+                line[j] = opaque[j] if inside else _ZERO
 
 
 def outline(images: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """The one warp, in plain torch: premultiplied colour and matte are sampled together, once.
 
-Crop, scale and rotation are one affine map, so a picture is interpolated once (bicubic leaves .94 of the contrast at 0.3
-cycles/px, bilinear .75, and each further pass takes its share again). Where the output is smaller than the source the kernel is stretched by
-the factor, which keeps what the output cannot show from folding into it. Beyond the picture its border continues.
+Crop, scale and rotation are one affine map, so a picture is interpolated once (bicubic leaves .94 of the contrast at
+0.3 cycles/px, bilinear .75, and each further pass takes its share again). Where the output is smaller than the source
+the kernel is stretched by the factor, which keeps what the output cannot show from folding into it. Beyond the picture
+its border continues.
 
 Source of the kernels: Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP 1981, with the
 slope -0.75 of OpenCV and torch; stretching as in Pillow and in torch's ``interpolate(antialias=True)``.

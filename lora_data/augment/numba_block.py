@@ -23,8 +23,8 @@ def sum_block(
 ) -> Any:  # fmt: skip
     """Weighted sum of 4 x 4 pixels with column weights x0..x3 and row weights y0..y3: r, g, b, a.
 
-    Nothing is computed where all 16 are transparent, as half of a cut-out is. Pixels are uint8 RGBA with straight
-    alpha, ``offset`` and ``stride`` (one row) are in bytes; the sums are premultiplied, in units of 1 / 65025.
+    Pixels are uint8 RGBA with straight alpha, ``offset`` and ``stride`` (one row) are in bytes; the sums are
+    premultiplied, in units of 1 / 65025.
     """
     signature = types.UniTuple(types.float32, 4)(pixels, offset, stride, x0, x1, x2, x3, y0, y1, y2, y3)
     byte, word, real = ir.IntType(8), ir.IntType(32), ir.FloatType()
@@ -48,30 +48,19 @@ def sum_block(
             loads.append(builder.load(builder.bitcast(builder.gep(data, [offset]), bytes16.as_pointer())))
             loads[-1].align = 1
             offset = builder.add(offset, stride)
-        either = builder.or_(builder.or_(loads[0], loads[1]), builder.or_(loads[2], loads[3]))
-        wide = ir.IntType(128)
-        alphas = builder.and_(
-            builder.bitcast(either, wide), ir.Constant(wide, sum(0xFF << (32 * k + 24) for k in range(4)))
-        )
-        before = builder.block
-        with builder.if_then(builder.icmp_unsigned("!=", alphas, ir.Constant(wide, 0))):
-            # Each colour times its pixel's alpha, the alpha itself times 255.
-            partners = indices([v for pixel in range(4) for v in (4 * pixel + 3,) * 3 + (16,)])
-            total: Any = None
-            for loaded, weight in zip(loads, rows, strict=True):
-                pixels = builder.uitofp(builder.zext(loaded, words16), reals16)
-                pixels = builder.fmul(pixels, builder.shuffle_vector(pixels, opaque, partners), flags=("fast",))
-                pixels = builder.fmul(pixels, splat(builder, weight, 16), flags=("fast",))
-                total = pixels if total is None else builder.fadd(total, pixels, flags=("fast",))
-            summed: Any = None
-            for k, weight in enumerate(columns):
-                pixel = builder.shuffle_vector(total, opaque, indices([4 * k + c for c in range(4)]))
-                pixel = builder.fmul(pixel, splat(builder, weight, 4), flags=("fast",))
-                summed = pixel if summed is None else builder.fadd(summed, pixel, flags=("fast",))
-            seen = builder.block
-        result = builder.phi(ir.VectorType(real, 4))
-        result.add_incoming(ir.Constant(ir.VectorType(real, 4), [0.0] * 4), before)
-        result.add_incoming(summed, seen)
+        # Each colour times its pixel's alpha, the alpha itself times 255.
+        partners = indices([v for pixel in range(4) for v in (4 * pixel + 3,) * 3 + (16,)])
+        total: Any = None
+        for loaded, weight in zip(loads, rows, strict=True):
+            pixels = builder.uitofp(builder.zext(loaded, words16), reals16)
+            pixels = builder.fmul(pixels, builder.shuffle_vector(pixels, opaque, partners), flags=("fast",))
+            pixels = builder.fmul(pixels, splat(builder, weight, 16), flags=("fast",))
+            total = pixels if total is None else builder.fadd(total, pixels, flags=("fast",))
+        result: Any = None
+        for k, weight in enumerate(columns):
+            pixel = builder.shuffle_vector(total, opaque, indices([4 * k + c for c in range(4)]))
+            pixel = builder.fmul(pixel, splat(builder, weight, 4), flags=("fast",))
+            result = pixel if result is None else builder.fadd(result, pixel, flags=("fast",))
         channels = [builder.extract_element(result, ir.Constant(word, c)) for c in range(4)]
         return context.make_tuple(builder, signature.return_type, channels)
 
