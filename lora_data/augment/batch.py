@@ -128,8 +128,9 @@ class AugmentedBatch(_Record):
 def _check_sizes(name: str, sizes: Tensor | None, count: int, canvas: tuple[int, int] | None) -> None:
     if sizes is None:
         return
-    if sizes.shape != (count, 2) or sizes.is_floating_point():
-        raise BatchError(f"{name} must be whole numbers [{count}, 2], got {sizes.dtype} {list(sizes.shape)}")
+    if sizes.shape != (count, 2) or sizes.is_floating_point() or sizes.device.type != "cpu":
+        found = f"{sizes.dtype} {list(sizes.shape)} on {sizes.device}"
+        raise BatchError(f"{name} must be whole numbers [{count}, 2] on the CPU, got {found}")
     for row, (height, width) in enumerate(sizes.tolist()):
         if min(height, width) < 1 or (canvas is not None and (height > canvas[0] or width > canvas[1])):
             limit = "" if canvas is None else f" and at most the canvas {canvas}"
@@ -139,8 +140,10 @@ def _check_sizes(name: str, sizes: Tensor | None, count: int, canvas: tuple[int,
 def _check_faces(faces: Tensor | None, count: int) -> None:
     if faces is None:
         return
-    if faces.shape != (count, 4) or not faces.is_floating_point():
-        raise BatchError(f"faces must be floats [{count}, 4], got {faces.dtype} {list(faces.shape)}")
+    if faces.shape != (count, 4) or not faces.is_floating_point() or faces.device.type != "cpu":
+        raise BatchError(
+            f"faces must be floats [{count}, 4] on the CPU, got {faces.dtype} {list(faces.shape)} on {faces.device}"
+        )
     for row, (x0, y0, x1, y1) in enumerate(faces.tolist()):
         unknown = [math.isnan(v) for v in (x0, y0, x1, y1)]
         if all(unknown):

@@ -190,7 +190,7 @@ class CharacterNoise(IntensityAugmentationBase2D):
         super().__init__(p=p)
         AugmentPolicy(noise_std=std)
         self.flags = {"std": std}
-        self.register_buffer("gaussian", photometry.noise_table(), persistent=False)
+        self._gaussian = photometry.noise_table()  # no buffer: ``.half()`` must not round it
 
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> Params:
         """Draw ``noise_seed``, int64 ``[B]``."""
@@ -208,8 +208,9 @@ class CharacterNoise(IntensityAugmentationBase2D):
         seed = params["noise_seed"].to(input.device)
         rows = torch.zeros(len(input), t.COLUMNS, device=input.device)
         rows[:, t.SEED_HIGH], rows[:, t.SEED_LOW] = (seed >> 16).float(), (seed & 0xFFFF).float()
-        gaussian = torch.as_tensor(self.gaussian, device=input.device)
-        values = photometry.noise(gaussian, rows, 0, (input.shape[2], input.shape[3]))
+        if self._gaussian.device != input.device:
+            self._gaussian = self._gaussian.to(input.device)
+        values = photometry.noise(self._gaussian, rows, 0, (input.shape[2], input.shape[3]))
         noisy = (input[:, :3].float() + flags["std"] * values).clamp(0, 1)
         return torch.cat([noisy.to(input.dtype), input[:, 3:]], dim=1)
 

@@ -7,7 +7,11 @@ the batch and what was drawn. The module keeps no state between calls and touche
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, overload
@@ -67,8 +71,6 @@ class CharacterAugment(nn.Module):
         MissingExtraError: numba was forced and is not installed.
     """
 
-    gaussian: Tensor
-
     def __init__(
         self,
         config: Config,
@@ -96,7 +98,8 @@ class CharacterAugment(nn.Module):
         self.dtype = dtype
         self.mask_dtype = mask_dtype or dtype
         self.backend: Backend = backend
-        self.register_buffer("gaussian", noise_table(), persistent=False)
+        # No buffer: ``.half()`` and the like of a parent must not round it, and no checkpoint needs it.
+        self._gaussian = noise_table()
 
     def draw(
         self,
@@ -168,11 +171,11 @@ class CharacterAugment(nn.Module):
         images, target = batch.images, _target_of(batch)
         sizes = _sizes_of(batch, params.scale.device)
         table = make_table(params, sizes, (images.shape[2], images.shape[3]), target).to(images.device)
-        if self.gaussian.device != images.device:  # a constant: it follows the pictures once and stays
-            self.gaussian = self.gaussian.to(images.device)
+        if self._gaussian.device != images.device:  # a constant: it follows the pictures once and stays
+            self._gaussian = self._gaussian.to(images.device)
         path = self._path(images)
         with torch.autocast(images.device.type, enabled=False):
-            pixels, mask = path(images, table, self.gaussian, target, self.interpolation, self.dtype, self.mask_dtype)
+            pixels, mask = path(images, table, self._gaussian, target, self.interpolation, self.dtype, self.mask_dtype)
         original = sizes if batch.original_sizes is None else batch.original_sizes
         return AugmentedBatch(
             pixel_values=pixels,
@@ -195,11 +198,13 @@ class CharacterAugment(nn.Module):
             from lora_data.augment.fused_numba import outline
 
             return MatteShape(rows=outline(images))
-        return measure_mattes(images[:, 3], coverage=self.policies.needs_coverage)
+        mattes = measure_mattes(images[:, 3], coverage=self.policies.needs_coverage)
+        # Only the CPU and CUDA surely have float64, in which crops are resolved.
+        return mattes if images.device.type in ("cpu", "cuda") else mattes.to("cpu")
 
     def _path(self, images: Tensor) -> PixelPath:
         kind = images.device.type
-        if kind == "cuda" and (self.backend == "triton" or (self.backend == "auto" and find_spec("triton"))):
+        if kind == "cuda" and (self.backend == "triton" or (self.backend == "auto" and _triton_works())):
             from lora_data.augment.fused_triton import run
 
             return run
@@ -224,6 +229,21 @@ def run_eager(
     """The path in plain torch, for any device; the reference of the other two."""
     sampled, inside = warp(premultiply(images), table, target, interpolation)
     return finish(sampled, inside, table, gaussian, dtype, mask_dtype)
+
+
+@cache
+def _triton_works() -> bool:
+    """Whether Triton is here and can build its launcher, for which it needs a C compiler; says so where it cannot."""
+    if find_spec("triton") is None:
+        return False
+    if os.environ.get("CC") or any(shutil.which(name) for name in ("cc", "gcc", "clang", "cl")):
+        return True
+    warnings.warn(
+        "CharacterAugment runs in plain torch, which is slower: Triton is installed but finds no C compiler "
+        "(install gcc, or name one in CC)",
+        stacklevel=2,
+    )
+    return False
 
 
 def _counts_of(shards: Path) -> dict[str, int] | None:

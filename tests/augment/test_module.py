@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lora_data.augment import AugmentedBatch, Batch, CharacterAugment, MatteShape, measure_mattes
+from lora_data.augment.module import _triton_works
 from lora_data.augment.params import EMPTY
 from lora_data.errors import BatchError, MissingExtraError
 from lora_data.shards import ShardSample, write_shards
@@ -260,6 +261,19 @@ def test_a_forced_backend_that_is_not_installed_is_named(monkeypatch: pytest.Mon
     )
 
 
+def test_triton_without_a_compiler_is_said_not_hidden(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lora_data.augment.module.find_spec", lambda name: object())
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    _triton_works.cache_clear()
+    with pytest.warns(UserWarning, match="no C compiler"):
+        assert not _triton_works()
+    _triton_works.cache_clear()
+    monkeypatch.setenv("CC", "/usr/bin/cc")
+    assert _triton_works()
+    _triton_works.cache_clear()
+
+
 def test_counts_come_from_the_shards_index(tmp_path: Path):
     samples = [ShardSample(f"k{i:04d}", "luca", 8, 8, {"txt": b"x"}) for i in range(300)]
     samples += [ShardSample("k9999", "machiavelli", 8, 8, {"txt": b"x"})]
@@ -286,7 +300,14 @@ def test_a_parents_apply_still_walks_its_children():
     parent = nn.Sequential(nn.Linear(1, 1), module())
     parent.apply(lambda child: seen.append(type(child).__name__))
     assert seen == ["Linear", "CharacterAugment", "Sequential"]
-    assert "gaussian" not in parent.state_dict()
+    assert list(parent.state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_a_parents_cast_changes_no_pixel():
+    batch, augment = batch_of(smooth(2, 40, 40)), module({"noise_probability": 1.0})
+    before = augment(batch).pixel_values
+    nn.Sequential(augment).half()
+    assert torch.equal(augment(batch).pixel_values, before)
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -243,7 +243,7 @@ def on_the_gpu(images: Tensor) -> dict[str, Any]:
         sizes = torch.tensor([[side, side]] * count)
         table = make_table(params.to("cpu"), sizes, (side, side), (side, side)).to(images.device)
 
-        def kernel(table: Any = table, kind: Any = interpolation, noise: Tensor = augment.gaussian) -> object:
+        def kernel(table: Any = table, kind: Any = interpolation, noise: Tensor = augment._gaussian) -> object:
             return run(images, table, noise, (side, side), kind, torch.bfloat16, torch.uint8)
 
         milliseconds = _cuda_ms(kernel)
