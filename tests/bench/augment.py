@@ -86,8 +86,8 @@ def kornia_chain(images: Tensor) -> Work:
 
 
 def torchvision_chain(images: Tensor) -> Work:
-    from torchvision import tv_tensors
-    from torchvision.transforms import v2
+    from torchvision import tv_tensors  # pyright: ignore[reportMissingImports]  # extra: bench
+    from torchvision.transforms import v2  # pyright: ignore[reportMissingImports]
 
     side = images.shape[2]
     chain = v2.Compose(
@@ -107,7 +107,7 @@ def torchvision_chain(images: Tensor) -> Work:
 
 
 def albumentations_chain(images: Tensor) -> Work:
-    import albumentations as A  # noqa: N812
+    import albumentations as A  # noqa: N812  # pyright: ignore[reportMissingImports]  # extra: bench
     import cv2
 
     cv2.setNumThreads(1)
