@@ -46,9 +46,7 @@ def write_preview(
         ConfigError: The configuration names a character that the shards do not have.
     """
     index = read_index(shards)
-    counts: dict[str, int] = {}
-    for sample in index.samples:
-        counts[sample.character] = counts.get(sample.character, 0) + 1
+    counts = index.counts()
     if not counts:
         raise ShardError(f"{shards} holds no sample: nothing to preview")
     augment = CharacterAugment(config, counts=counts)

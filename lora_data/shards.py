@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,6 +77,10 @@ class Index:
     shards: tuple[ShardEntry, ...] = ()
     samples: tuple[SampleEntry, ...] = ()
     format: int = field(default=FORMAT)
+
+    def counts(self) -> dict[str, int]:
+        """Samples by character, in the order of the index."""
+        return dict(Counter(sample.character for sample in self.samples))
 
 
 def write_shards(folder: Path, samples: Iterable[ShardSample], *, max_bytes: int) -> Index:

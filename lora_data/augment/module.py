@@ -82,7 +82,8 @@ class CharacterAugment(nn.Module):
     ) -> None:
         super().__init__()
         if counts is None:
-            counts = _counts_of(Path(config.data.shards))
+            shards = Path(config.data.shards)
+            counts = read_index(shards).counts() if (shards / INDEX).is_file() else None
         for name, wanted in (("dtype", dtype), ("mask_dtype", mask_dtype or dtype)):
             allowed = (torch.float32, torch.bfloat16, torch.float16, *([torch.uint8] if name == "mask_dtype" else []))
             if wanted not in allowed:
@@ -244,16 +245,6 @@ def _triton_works() -> bool:
         stacklevel=2,
     )
     return False
-
-
-def _counts_of(shards: Path) -> dict[str, int] | None:
-    """Samples by character in an index, or None where there is none."""
-    if not (shards / INDEX).is_file():
-        return None
-    counts: dict[str, int] = {}
-    for sample in read_index(shards).samples:
-        counts[sample.character] = counts.get(sample.character, 0) + 1
-    return counts
 
 
 def _target_of(batch: Batch) -> tuple[int, int]:
