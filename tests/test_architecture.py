@@ -19,6 +19,7 @@ LAYERS = [
     ["stages"],
     ["config"],
     ["augment"],
+    ["train"],
     ["engines", "report", "demo", "preview"],
     ["pipeline"],
     ["cli"],
