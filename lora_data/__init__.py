@@ -11,8 +11,10 @@ __all__ = [
     "Config",
     "ConfigError",
     "LoraDataError",
+    "ShardDataset",
     "__version__",
     "load_config",
+    "make_loader",
 ]
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from lora_data.config import load_config as load_config
     from lora_data.errors import ConfigError as ConfigError
     from lora_data.errors import LoraDataError as LoraDataError
+    from lora_data.train.dataset import ShardDataset as ShardDataset
+    from lora_data.train.loader import make_loader as make_loader
 
 _HOMES = {
     "Batch": "lora_data.augment.batch",
@@ -30,6 +34,8 @@ _HOMES = {
     "load_config": "lora_data.config",
     "ConfigError": "lora_data.errors",
     "LoraDataError": "lora_data.errors",
+    "ShardDataset": "lora_data.train.dataset",
+    "make_loader": "lora_data.train.loader",
 }
 
 

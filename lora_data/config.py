@@ -28,7 +28,7 @@ from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Matte
 from lora_data.stages.select import Select
 from lora_data.stages.write import Write
-from lora_data.train.settings import CharacterSettings, DataSettings
+from lora_data.train.settings import CaptionSettings, CharacterSettings, DataSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,7 +72,7 @@ class Config:
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 for _section in (
-    *(Config, Precompute, DataSettings, CharacterSettings, AugmentPolicy),
+    *(Config, Precompute, DataSettings, CaptionSettings, CharacterSettings, AugmentPolicy),
     *(Ingest, Matte, WhiteBalance, Colour, Identity, Filter, Deduplicate, Select, Write),
 ):
     # The stages are plain dataclasses and know nothing of pydantic; this is where strictness is switched on.

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from lora_data.augment import AugmentedBatch, AugmentSummary, Batch, CharacterAugment
 from lora_data.augment.params import HOLDS
 from lora_data.augment.summary import OUTCOMES
 from lora_data.errors import ShardError
-from lora_data.shards import SampleEntry, read_index, read_member
+from lora_data.shards import SampleEntry
+from lora_data.train.dataset import ShardDataset
 
 if TYPE_CHECKING:
     from lora_data.config import Config
@@ -45,8 +45,8 @@ def write_preview(
         ShardError: A shard or a picture in it is missing or damaged.
         ConfigError: The configuration names a character that the shards do not have.
     """
-    index = read_index(shards)
-    counts = index.counts()
+    dataset = ShardDataset(shards)
+    counts = dataset.index.counts()
     if not counts:
         raise ShardError(f"{shards} holds no sample: nothing to preview")
     augment = CharacterAugment(config, counts=counts)
@@ -55,9 +55,10 @@ def write_preview(
     for character, count in sorted(counts.items()):
         state = "augmented" if augment.policies.is_on(character) else "not augmented"
         parts.append(_header(f"{character}   {count} images, {state}", draws))
-        own = sorted((s for s in index.samples if s.character == character), key=lambda s: s.key)
-        for sample in _spread(own, samples):
-            parts.append(_row(shards, sample, augment, draws, epoch, summary))
+        own = [place for place, sample in enumerate(dataset.samples) if sample.character == character]
+        own.sort(key=lambda place: dataset.samples[place].key)
+        for place in _spread(own, samples):
+            parts.append(_row(dataset.samples[place], dataset.image(place), augment, draws, epoch, summary))
     page = Image.new("RGB", (parts[0].width, sum(p.height for p in parts) + GAP), PAPER)
     top = 0
     for part in parts:
@@ -68,15 +69,15 @@ def write_preview(
     return summary
 
 
-def _spread(samples: Sequence[SampleEntry], count: int) -> list[SampleEntry]:
-    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
-    return [samples[i] for i in places]
+def _spread(places: Sequence[int], count: int) -> list[int]:
+    chosen = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
+    return [places[i] for i in chosen.tolist()]
 
 
 def _row(
-    shards: Path, sample: SampleEntry, augment: CharacterAugment, draws: int, epoch: int, summary: AugmentSummary
+    sample: SampleEntry, stored: np.ndarray, augment: CharacterAugment, draws: int, epoch: int, summary: AugmentSummary
 ) -> Image.Image:
-    picture = _decode(shards, sample)
+    picture = stored.copy()
     scale = CELL / max(picture.shape[:2])
     target = (max(8, round(picture.shape[0] * scale)), max(8, round(picture.shape[1] * scale)))
     images = torch.from_numpy(picture)[None].expand(draws, -1, -1, -1).permute(0, 3, 1, 2)
@@ -134,15 +135,6 @@ def _cells(made: AugmentedBatch) -> Iterator[tuple[Image.Image, str, bool]]:
         if outcome != HOLDS:
             text = text.replace("\n", f"  ({OUTCOMES[outcome]})\n", 1)
         yield cell, text, outcome != HOLDS
-
-
-def _decode(shards: Path, sample: SampleEntry) -> np.ndarray:
-    suffix = next((s for s in ("webp", "png") if s in sample.files), "webp")
-    data = read_member(shards, sample, suffix)
-    try:
-        return np.array(Image.open(io.BytesIO(data), formats=("WEBP", "PNG")).convert("RGBA"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ShardError(f"{sample.key}.{suffix} in shard {shards / sample.shard} does not decode: {error}") from None
 
 
 def _image(pixels: torch.Tensor) -> Image.Image:

@@ -18,8 +18,12 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _WORD = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
-_BLOCKS = 1 << 12
-"""Blocks of four words that one (sample, epoch, variant) may use; the variant takes the counter's other 20 bits."""
+_BLOCKS = 1 << 10
+"""Blocks of four words that one (sample, epoch, variant) has in a stream."""
+AUGMENT, PLAN, CAPTION = range(3)
+"""Streams: who draws for different things draws different words, or a batch's order would say how it is cropped."""
+_STREAMS = 4
+"""Streams there may be; with the blocks they take 12 bits of the counter's last word, the variant the other 20."""
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
@@ -52,7 +56,9 @@ def sample_ids(keys: Sequence[str]) -> np.ndarray:
     return np.frombuffer(digests, "<u8")
 
 
-def random_words(seed: int, epoch: int, ids: np.ndarray, variants: np.ndarray, count: int) -> np.ndarray:
+def random_words(
+    seed: int, epoch: int, ids: np.ndarray, variants: np.ndarray, count: int, *, stream: int = AUGMENT
+) -> np.ndarray:
     """Random words of samples.
 
     Args:
@@ -60,7 +66,8 @@ def random_words(seed: int, epoch: int, ids: np.ndarray, variants: np.ndarray, c
         epoch: In [0, 2**32).
         ids: uint64 ``[B]``, see `sample_ids`.
         variants: Integers ``[B]`` in [0, 2**20): which of a sample's several draws in this epoch.
-        count: Words per sample, at most 16,384.
+        count: Words per sample, at most 4,096.
+        stream: `AUGMENT`, `PLAN` or `CAPTION`.
 
     Returns:
         uint32 ``[B, count]``.
@@ -69,7 +76,7 @@ def random_words(seed: int, epoch: int, ids: np.ndarray, variants: np.ndarray, c
         ValueError: A number is outside its range.
     """
     blocks = -(-count // 4)
-    if not (0 <= seed < 2**64 and 0 <= epoch < 2**32 and blocks <= _BLOCKS):
+    if not (0 <= seed < 2**64 and 0 <= epoch < 2**32 and blocks <= _BLOCKS and 0 <= stream < _STREAMS):
         raise ValueError(f"seed must be in [0, 2**64), epoch in [0, 2**32); got seed {seed}, epoch {epoch}")
     if len(variants) and not (variants.min() >= 0 and variants.max() < 2**20):
         raise ValueError(f"variants must be in [0, 2**20), got {variants.min()} to {variants.max()}")
@@ -77,7 +84,8 @@ def random_words(seed: int, epoch: int, ids: np.ndarray, variants: np.ndarray, c
     counter[..., 0] = (ids & _WORD)[:, None]
     counter[..., 1] = (ids >> _SHIFT)[:, None]
     counter[..., 2] = epoch
-    counter[..., 3] = variants.astype(np.uint64)[:, None] * np.uint64(_BLOCKS) + np.arange(blocks, dtype=np.uint64)
+    base = variants.astype(np.uint64) * np.uint64(_BLOCKS * _STREAMS) + np.uint64(stream * _BLOCKS)
+    counter[..., 3] = base[:, None] + np.arange(blocks, dtype=np.uint64)
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
     return words.reshape(len(ids), -1)[:, :count]
 

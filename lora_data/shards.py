@@ -143,28 +143,6 @@ def read_index(folder: Path) -> Index:
     return Index(shards, samples, FORMAT)
 
 
-def read_member(folder: Path, sample: SampleEntry, suffix: str) -> bytes:
-    """Read one file of a sample by its place in the shard.
-
-    Raises:
-        ShardError: The sample has no such file, or the shard is missing or ends before it.
-    """
-    if suffix not in sample.files:
-        raise ShardError(f"sample {sample.key} in {sample.shard} has no .{suffix}; it has: {', '.join(sample.files)}")
-    offset, size = sample.files[suffix]
-    try:
-        with (folder / sample.shard).open("rb") as file:
-            file.seek(offset)
-            data = file.read(size)
-    except OSError as error:
-        raise ShardError(f"sample {sample.key} cannot be read from shard {folder / sample.shard}: {error}") from None
-    if len(data) != size:
-        raise ShardError(
-            f"shard {folder / sample.shard} ends inside {sample.key}.{suffix}: {len(data)} bytes, expected {size}"
-        )
-    return data
-
-
 class _Writer:
     """Samples one after the other into tars of one character and at most ``max_bytes`` (one sample may be larger)."""
 

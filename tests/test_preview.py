@@ -13,7 +13,8 @@ from lora_data.cli import main
 from lora_data.config import parse_config
 from lora_data.errors import ConfigError, ShardError
 from lora_data.preview import CELL, GAP, HEADER, TEXT, write_preview
-from lora_data.shards import ShardSample, read_index, read_member, write_shards
+from lora_data.shards import ShardSample, read_index, write_shards
+from lora_data.train.dataset import ShardDataset
 from tests.augment.pictures import blob
 
 
@@ -116,27 +117,14 @@ def test_damage_is_named(shards: Path, tmp_path: Path):
         write_preview(tmp_path / "shards", parse_config({"characters": {"nobody": {}}}), tmp_path / "x.png")
 
 
-def test_a_member_is_read_by_its_place(shards: Path):
-    index = read_index(shards)
-    assert read_member(shards, index.samples[3], "txt") == b"x"
-    with pytest.raises(ShardError, match=r"luca_3.*has no .png; it has: txt, webp"):
-        read_member(shards, index.samples[3], "png")
-    tar = shards / index.samples[-1].shard
-    tar.write_bytes(tar.read_bytes()[: index.samples[-1].files["webp"][0] + 5])
-    with pytest.raises(ShardError, match="ends inside"):
-        read_member(shards, index.samples[-1], "webp")
-    tar.unlink()
-    with pytest.raises(ShardError, match="cannot be read from shard"):
-        read_member(shards, index.samples[-1], "webp")
-
-
 def test_the_preview_is_the_trainings_own_draw(shards: Path, tmp_path: Path):
     """The first drawn cell is what `CharacterAugment` gives for that key at that size."""
     out = tmp_path / "grid.png"
     write_preview(shards, parse_config({}), out, samples=1, draws=1)
     augment = CharacterAugment(parse_config({}), counts={"luca": 7, "machiavelli": 2})
-    index = read_index(shards)
-    picture = np.array(Image.open(io.BytesIO(read_member(shards, index.samples[0], "webp"))).convert("RGBA"))
+    dataset = ShardDataset(shards)
+    assert dataset.samples[0].key == "luca_0"
+    picture = dataset.image(0).copy()
     from lora_data.augment import Batch
 
     batch = Batch(

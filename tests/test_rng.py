@@ -50,6 +50,15 @@ def test_seed_epoch_key_and_variant_all_count():
     assert len(set(drawn)) == len(drawn)
 
 
+def test_streams_and_variants_share_no_word():
+    ids = sample_ids(["a"])
+    drawn = [random_words(0, 0, ids, np.array([v]), 4096, stream=s)[0] for v in (0, 1) for s in range(3)]
+    together = np.concatenate(drawn)
+    assert len(np.unique(together)) > len(together) - 8
+    with pytest.raises(ValueError, match="must be in"):
+        random_words(0, 0, ids, np.array([0]), 4097)
+
+
 def test_uniforms_are_uniform_and_open():
     u = uniforms(random_words(3, 0, sample_ids([str(i) for i in range(5000)]), np.zeros(5000, int), 4))
     assert u.min() > 0

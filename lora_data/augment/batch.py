@@ -48,6 +48,7 @@ class Batch(_Record):
         sizes: ``[B, 2]``: (height, width) of each picture within the canvas, px; the canvas where None.
         original_sizes: ``[B, 2]``: (height, width) that SDXL is told; ``sizes`` where None.
         faces: float ``[B, 4]``: (x0, y0, x1, y1) in px, NaN in a whole row where no face is known; None: nowhere.
+        captions: One for each sample, where there are any; they pass through.
         mattes: `measure_mattes` of the pictures, where a loader has it already. With it, on the CPU, a step on the GPU
             is one small copy and one kernel; without, the GPU measures and resolves by some hundred small ones.
 
@@ -65,6 +66,7 @@ class Batch(_Record):
     original_sizes: Tensor | None = None
     faces: Tensor | None = None
     mattes: MatteShape | None = None
+    captions: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         images = self.images
@@ -73,7 +75,7 @@ class Batch(_Record):
         if images.ndim != 4 or images.shape[1] != 4 or 0 in images.shape:
             raise BatchError(f"images must be RGBA [B, 4, H, W] with B, H and W above 0, got {list(images.shape)}")
         count, canvas = len(images), (images.shape[2], images.shape[3])
-        for name in ("sample_keys", "characters", "variants"):
+        for name in ("sample_keys", "characters", "variants", "captions"):
             value = getattr(self, name)
             if value is not None and len(value) != count:
                 raise BatchError(f"{name} has {len(value)} entries, images has {count} samples")
@@ -105,6 +107,7 @@ class AugmentedBatch(_Record):
         params: What was drawn and where the crops fell; `CharacterAugment.apply` gives the same output for it again.
         sample_keys: As in the batch.
         characters: As in the batch.
+        captions: As in the batch.
     """
 
     pixel_values: Tensor
@@ -115,6 +118,7 @@ class AugmentedBatch(_Record):
     params: AugmentParams
     sample_keys: Sequence[str]
     characters: Sequence[str]
+    captions: Sequence[str] | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> AugmentedBatch:
         """The same batch with its pixels and mask on a device."""

@@ -187,6 +187,7 @@ class CharacterAugment(nn.Module):
             params=params,
             sample_keys=batch.sample_keys,
             characters=batch.characters,
+            captions=batch.captions,
         )
 
     def forward(self, batch: Batch) -> AugmentedBatch:

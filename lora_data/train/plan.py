@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lora_data.errors import BatchError, ConfigError
-from lora_data.rng import random_words, sample_ids
+from lora_data.rng import PLAN, random_words, sample_ids
 
 AUTO_FROM, AUTO_AIM, AUTO_MOST = 400, 500, 3.0
 """``repeats = "auto"``: below 400 images of a character, so many repeats that an epoch has 500 of it (the middle of the
@@ -109,7 +109,7 @@ class Plan:
     def batches(self, epoch: int) -> list[PlannedBatch]:
         """This rank's batches of an epoch, in order."""
         places, variants = self._drawn(epoch)
-        order_words = random_words(self.seed, epoch, self._ids[places], variants, 2)[:, 1].astype(np.int64)
+        order_words = self._words(epoch, places, variants)[:, 1]
         # Within a bucket by the drawn word; the id settles the rare tie, so that the list's order never matters.
         order = np.lexsort((variants, self._ids[places], order_words, self._bucket[places]))
         places, variants = places[order], variants[order]
@@ -124,8 +124,8 @@ class Plan:
                 part = slice(low, low + self.batch_size)
                 found.append(PlannedBatch(tuple(members[part].tolist()), tuple(repeats[part].tolist()), target))
         first = np.array([b.samples[0] for b in found])
-        words = random_words(self.seed, epoch, self._ids[first], np.array([b.variants[0] for b in found]), 5)[:, 4]
-        order = np.lexsort((self._ids[first], words.astype(np.int64)))
+        words = self._words(epoch, first, np.array([b.variants[0] for b in found]))[:, 2]
+        order = np.lexsort((self._ids[first], words))
         found = [found[i] for i in order.tolist()]
         share = -(-len(found) // self.world)
         whole = [found[i % len(found)] for i in range(share * self.world)]
@@ -160,12 +160,17 @@ class Plan:
             )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
+    def _words(self, epoch: int, places: np.ndarray, variants: np.ndarray) -> np.ndarray:
+        """Three random words for each sample: for its repeats, its place in the bucket, its batch's place."""
+        return random_words(self.seed, epoch, self._ids[places], variants, 3, stream=PLAN).astype(np.int64)
+
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Places and variants of an epoch's samples: each image as often as it is repeated."""
         whole = np.floor(self._repeats).astype(np.int64)
         share = self._repeats - whole
         count = whole.copy()
-        words = random_words(self.seed, epoch, self._ids, np.zeros(len(self._ids), np.int64), 1)[:, 0].astype(np.int64)
+        everyone = np.arange(len(self._ids))
+        words = self._words(epoch, everyone, np.zeros(len(everyone), np.int64))[:, 0]
         for value in np.unique(share[share > 0]):
             group = np.flatnonzero(share == value)
             ranked = group[np.lexsort((self._ids[group], words[group]))]

