@@ -25,3 +25,4 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable ".[precompute,dev,bench]"
 	$(BIN)/python -m tests.bench.precompute
 	$(BIN)/python -m tests.bench.augment
+	$(BIN)/python -m tests.bench.loader

@@ -33,6 +33,11 @@ def test_each_lora_data_command_runs(
     for command in ours:
         assert main(command[1:]) == 0, (command, capsys.readouterr().err)
     assert (tmp_path / "demo_out" / "run" / "report" / "index.html").is_file()
+    # What the commands wrote is what the README's loop trains on.
+    names: dict[str, Any] = {}
+    exec(blocks("python")[2], names)  # noqa: S102
+    assert names["made"].pixel_values.shape[1] == 3
+    assert names["loader"].plan.epoch == 1
 
 
 def test_each_make_target_is_there_and_ci_runs_the_test_command():
@@ -70,7 +75,7 @@ def test_the_configuration_is_valid(tmp_path: Path):
 
 
 def test_the_python_runs():
-    first, second = blocks("python")
+    first, second, _ = blocks("python")
     names: dict[str, Any] = {}
     exec(first, names)  # noqa: S102
     assert names["made"].pixel_values.shape == (2, 3, 768, 768)

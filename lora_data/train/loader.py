@@ -114,9 +114,11 @@ class Assembler:
             return None, tuple(wrong)
         height, width = (max(p.shape[axis] for p in pictures) for axis in (0, 1))
         pinned = get_worker_info() is None and torch.cuda.is_available()  # a worker process has no CUDA context
-        canvas = torch.zeros(len(pictures), height, width, 4, dtype=torch.uint8, pin_memory=pinned)
+        canvas = torch.empty(len(pictures), height, width, 4, dtype=torch.uint8, pin_memory=pinned)
         for row, picture in zip(canvas.numpy(), pictures, strict=True):
             row[: picture.shape[0], : picture.shape[1]] = picture
+            row[picture.shape[0] :] = 0
+            row[: picture.shape[0], picture.shape[1] :] = 0
         images = canvas.permute(0, 3, 1, 2)
         sizes = torch.tensor([p.shape[:2] for p in pictures])
         entries = [self.dataset.samples[place] for place in places]

@@ -68,6 +68,7 @@ class DataSettings:
         background: "gray", "white", "black", "random" or "#rrggbb": what lies behind the character.
         interpolation: "bicubic", or "bilinear", which is softer.
         masked_loss: Whether the matte weighs the loss.
+        background_weight: What a pixel of the background counts in a masked loss, in [0, 1]; OneTrainer's default.
 
     Raises:
         ValueError: A field is out of range; the message starts with the field's name.
@@ -86,6 +87,7 @@ class DataSettings:
     background: str = "gray"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     masked_loss: bool = True
+    background_weight: float = 0.1
 
     def __post_init__(self) -> None:
         if self.bucket_step < 8 or self.bucket_step % 8:
@@ -96,6 +98,8 @@ class DataSettings:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not self.max_upscale >= 1:
             raise ValueError(f"max_upscale must be at least 1, got {self.max_upscale}")
+        if not 0 <= self.background_weight <= 1:
+            raise ValueError(f"background_weight must be in [0, 1], got {self.background_weight}")
         if not self.cache_gb >= 0:
             raise ValueError(f"cache_gb must be at least 0, got {self.cache_gb}")
         if self.seed < 0:
