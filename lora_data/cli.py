@@ -88,6 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     preview.set_defaults(run=_preview)
 
+    export = commands.add_parser("export", help="a folder for trainers that load folders")
+    export.add_argument("shards", type=Path, metavar="OUT/shards")
+    export.add_argument("--format", choices=["kohya", "imagefolder", "onetrainer"], required=True)
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to; must be new or empty")
+    export.add_argument(
+        "--variants", type=_count, default=0, metavar="K", help="pre-rendered draws per image (default: 0)"
+    )
+    export.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration of the training")
+    export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. data.background=white")
+    export.set_defaults(run=_export)
+
     inspect = commands.add_parser("inspect", help="a table per character of what the shards hold")
     inspect.add_argument("shards", type=Path, metavar="OUT/shards")
     inspect.set_defaults(run=_inspect)
@@ -103,6 +114,12 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return value
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
 
 
 def _precompute(options: argparse.Namespace) -> int:
@@ -195,6 +212,16 @@ def _preview(options: argparse.Namespace) -> int:
     for line in summary.lines():
         print(line)
     print(f"preview: {options.out}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from lora_data.config import load_config
+    from lora_data.export import export
+
+    config = load_config(options.config, overrides=options.set)
+    count = export(options.shards, config, options.out, options.format, variants=options.variants)
+    print(f"{count} pictures: {options.out}")
     return 0
 
 

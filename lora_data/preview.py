@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,11 +103,7 @@ def _row(
 
 def _original(picture: np.ndarray, target: tuple[int, int], batch: Batch, augment: CharacterAugment) -> Image.Image:
     """The whole picture on the draws' own background."""
-    one = torch.tensor([0])
-    params = augment.draw(batch.sample_keys[:1], batch.epoch, characters=batch.characters[:1]).select(one)
-    fixed = {"scale": 1.0, "rotation": 0.0, "brightness": 1.0, "contrast": 1.0, "noise_std": 0.0, "min_ratio": 0.0}
-    still = {name: torch.full((1,), value, dtype=torch.float64) for name, value in fixed.items()}
-    params = dataclasses.replace(params, flip=torch.zeros(1, dtype=torch.bool), **still)
+    params = augment.draw(batch.sample_keys[:1], batch.epoch, characters=batch.characters[:1]).still()
     whole = Batch(
         images=torch.from_numpy(picture)[None].permute(0, 3, 1, 2),
         sample_keys=batch.sample_keys[:1],

@@ -20,7 +20,7 @@ LAYERS = [
     ["config"],
     ["augment"],
     ["train"],
-    ["engines", "report", "demo", "preview"],
+    ["engines", "report", "demo", "preview", "export"],
     ["pipeline"],
     ["cli"],
     ["__main__", "__init__"],

@@ -90,6 +90,22 @@ class AugmentParams:
         )
         return AugmentParams(**{name: value[index] for name, value in _tensors(self).items()}, crop=crop)
 
+    def still(self) -> AugmentParams:
+        """The same samples and backgrounds with nothing else drawn: the whole picture as it is."""
+        one, zero = torch.ones_like(self.scale), torch.zeros_like(self.scale)
+        return dataclasses.replace(
+            self,
+            scale=one,
+            position=zero + 0.5,
+            rotation=zero,
+            flip=torch.zeros_like(self.flip),
+            brightness=one,
+            contrast=one,
+            noise_std=zero,
+            min_ratio=zero,
+            crop=None,
+        )
+
     def state_dict(self) -> dict[str, Tensor]:
         """Plain tensors by name, for ``torch.save``; `from_state_dict` takes them back."""
         crop = {} if self.crop is None else {f"crop.{name}": value for name, value in _tensors(self.crop).items()}

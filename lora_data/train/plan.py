@@ -98,7 +98,7 @@ class Plan:
         self.epoch, self.position = 0, 0
         self._ids = sample_ids(keys)
         self._repeats = _repeats_of(samples, repeats or {})
-        targets = _targets([(s.height, s.width) for s in samples], resolution, bucket_step, max_upscale)
+        targets = targets_of([(s.height, s.width) for s in samples], resolution, bucket_step, max_upscale)
         self._buckets = sorted(set(targets))
         number = {target: i for i, target in enumerate(self._buckets)}
         self._bucket = np.array([number[t] for t in targets])
@@ -221,7 +221,7 @@ def buckets(resolution: int, step: int) -> list[tuple[int, int]]:
     return sorted((h, w) for h, w in found if h >= step and max(h, w) <= MAX_ASPECT * min(h, w))
 
 
-def _targets(sizes: Sequence[tuple[int, int]], resolution: int, step: int, most: float) -> list[tuple[int, int]]:
+def targets_of(sizes: Sequence[tuple[int, int]], resolution: int, step: int, most: float) -> list[tuple[int, int]]:
     """Each picture's bucket: nearest aspect ratio by logarithm, enlarged ``most`` times at most."""
     size = np.array(sizes, np.float64)
     side = np.minimum(resolution, most * np.sqrt(size[:, 0] * size[:, 1]))

@@ -1,0 +1,143 @@
+"""Export shards for trainers that load folders; with pre-rendered draws for those that train from cached latents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lora_data.augment import Batch, CharacterAugment
+from lora_data.errors import ConfigError
+from lora_data.train.dataset import ShardDataset
+from lora_data.train.plan import auto_repeats, targets_of
+from lora_data.train.settings import CharacterSettings
+
+if TYPE_CHECKING:
+    from lora_data.config import Config
+
+Format = Literal["kohya", "imagefolder", "onetrainer"]
+FORMATS: tuple[Format, ...] = ("kohya", "imagefolder", "onetrainer")
+PNG_LEVEL = 3
+"""Compression of the exported PNG: a third larger than the default at a fraction of its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture on its way into a folder.
+
+    Args:
+        name: File name without suffix.
+        character: Whose it is.
+        token: The character's trigger word.
+        repeats: How often the trainer should show it, a whole number of at least 1.
+        rgb: uint8 ``[H, W, 3]``, on its background.
+        matte: uint8 ``[H, W]``.
+        caption: Its text.
+    """
+
+    name: str
+    character: str
+    token: str
+    repeats: int
+    rgb: np.ndarray
+    matte: np.ndarray
+    caption: str
+
+
+def export(shards: Path, config: Config, out: Path, layout: Format, *, variants: int = 0) -> int:
+    """Write a folder that a trainer loads.
+
+    Args:
+        shards: Folder of shards with its index.
+        config: Characters, background, resolution, policies and seed.
+        out: Where to; must be new or empty.
+        layout: "kohya": ``<repeats>_<token>/<name>.png`` with the matte as its alpha (for ``--alpha_mask``; ignored
+            without) and ``.txt``. "imagefolder": one folder with ``metadata.jsonl`` (``file_name``, ``text``).
+            "onetrainer": a concept folder per character, with ``<name>-masklabel.png``.
+        variants: Draws per image, made by `CharacterAugment` at the sizes of the training's buckets; 0: the pictures as
+            they are, on the background.
+
+    Returns:
+        How many pictures were written.
+
+    Raises:
+        ConfigError: ``out`` is not empty, a number is out of range, or a configured character is not there.
+        ShardError: A shard or a sample in it is missing or damaged.
+    """
+    if variants < 0:
+        raise ConfigError(f"variants must be at least 0, got {variants}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out must be new or empty, got {out}")
+    dataset = ShardDataset(shards)
+    pictures = _pictures(dataset, config, variants)
+    first = next(pictures, None)  # what is wrong with the configuration shows before the folder is made
+    out.mkdir(parents=True, exist_ok=True)
+    count, lines = 0, []
+    while first is not None:
+        lines.append(_write(out, first, layout))
+        count += 1
+        first = next(pictures, None)
+    if layout == "imagefolder":
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        (out / "metadata.jsonl").write_text(text, encoding="utf-8")
+    return count
+
+
+def _pictures(dataset: ShardDataset, config: Config, variants: int) -> Iterator[Picture]:
+    counts = dataset.index.counts()
+    augment = CharacterAugment(config, counts=counts)
+    data = config.data
+    sizes = [(s.height, s.width) for s in dataset.samples]
+    targets = targets_of(sizes, data.resolution, data.bucket_step, data.max_upscale) if sizes else []
+    for place, sample in enumerate(dataset.samples):
+        settings = config.characters.get(sample.character, CharacterSettings())
+        token = settings.token or sample.character
+        repeats = auto_repeats(counts[sample.character]) if settings.repeats == "auto" else settings.repeats
+        caption = (dataset.caption(place).strip() or settings.caption).replace("{token}", token)
+        number = max(1, variants)
+        images = torch.from_numpy(dataset.image(place).copy()).permute(2, 0, 1).expand(number, -1, -1, -1)
+        batch = Batch(
+            images=images,
+            sample_keys=[sample.key] * number,
+            characters=[sample.character] * number,
+            variants=range(number),
+            target=targets[place] if variants else None,
+        )
+        params = augment.draw(batch.sample_keys, 0, characters=batch.characters, variants=batch.variants)
+        made = augment.apply(batch, params if variants else params.still())
+        rgb = ((made.pixel_values + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        mattes = (made.mask[:, 0] * 255).round().to(torch.uint8).numpy()
+        for variant in range(number):
+            name = f"{sample.key}_v{variant}" if variants else sample.key
+            shown = max(1, round(repeats / number))
+            yield Picture(name, sample.character, token, shown, rgb[variant], mattes[variant], caption)
+
+
+def _write(out: Path, picture: Picture, layout: Format) -> dict[str, str]:
+    """Write one picture and what goes beside it; its line in ``metadata.jsonl``."""
+    folder = out
+    image = Image.fromarray(picture.rgb)
+    if layout == "kohya":
+        folder = out / f"{picture.repeats}_{_as_name(picture.token)}"
+        image = Image.fromarray(np.dstack([picture.rgb, picture.matte]))
+    elif layout == "onetrainer":
+        folder = out / _as_name(picture.character)
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{picture.name}.png"
+    image.save(path, compress_level=PNG_LEVEL)
+    if layout == "onetrainer":
+        Image.fromarray(picture.matte).save(folder / f"{picture.name}-masklabel.png", compress_level=PNG_LEVEL)
+    if layout != "imagefolder":
+        path.with_suffix(".txt").write_text(picture.caption + "\n", encoding="utf-8")
+    return {"file_name": path.name, "text": picture.caption}
+
+
+def _as_name(text: str) -> str:
+    """A text as a folder's name: what separates paths becomes "-"."""
+    return "".join("-" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in text).strip(" .") or "-"
