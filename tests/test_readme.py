@@ -38,6 +38,7 @@ def test_each_lora_data_command_runs(
     exec(blocks("python")[2], names)  # noqa: S102
     assert names["made"].pixel_values.shape[1] == 3
     assert names["loader"].plan.epoch == 1
+    assert all(names["batch"].captions)
 
 
 def test_each_make_target_is_there_and_ci_runs_the_test_command():

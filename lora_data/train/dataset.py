@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import mmap
 import threading
 from collections.abc import Iterator
@@ -29,13 +30,22 @@ class Sample:
         key: Its name.
         character: Whose it is.
         image: uint8 RGBA ``[H, W, 4]``, straight alpha.
-        caption: The content of its ``.txt``; empty where there is none.
+        caption: Its own caption; empty where it has none and the character's template is meant.
     """
 
     key: str
     character: str
     image: np.ndarray
     caption: str
+
+
+def _from_template(lineage: bytes) -> bool:
+    """Whether a sample's JSON is a lineage (it names the source) of a sample without a caption of its own."""
+    try:
+        fields = json.loads(lineage)
+    except ValueError:
+        return False
+    return isinstance(fields, dict) and "source" in fields and not fields.get("caption")
 
 
 def _streamed(fields: dict[str, Any], url: str) -> Sample:
@@ -45,7 +55,8 @@ def _streamed(fields: dict[str, Any], url: str) -> Sample:
     if suffix is None:
         found = ", ".join(sorted(f for f in fields if not f.startswith("__")))
         raise ShardError(f"sample {key} in {url} has no picture: expected .webp or .png, got {found}")
-    caption = bytes(fields.get("txt", b"")).decode("utf-8", "replace")
+    own = "json" not in fields or not _from_template(bytes(fields["json"]))
+    caption = bytes(fields.get("txt", b"")).decode("utf-8", "replace") if own else ""
     character = url.rpartition("/")[2].rpartition("-")[0]
     return Sample(key, character, decode_rgba(fields[suffix], f"{key}.{suffix} in {url}"), caption)
 
@@ -105,9 +116,18 @@ class ShardDataset(Dataset[Sample]):
         return pixels
 
     def caption(self, place: int) -> str:
-        """The caption alone."""
-        entry = self.samples[place]
-        return bytes(self._read(entry, "txt")).decode("utf-8", "replace") if "txt" in entry.files else ""
+        """The sample's own caption, or "" where it has none.
+
+        ``lora-data precompute`` writes a ``.txt`` for every sample, filled from the character's template as it was
+        then; its lineage says whether the text is the sample's own. The template of today's configuration counts.
+        """
+        known = self._captions.get(place)
+        if known is None:
+            entry = self.samples[place]
+            text = bytes(self._read(entry, "txt")).decode("utf-8", "replace") if "txt" in entry.files else ""
+            known = "" if "json" in entry.files and _from_template(bytes(self._read(entry, "json"))) else text
+            self._captions[place] = known
+        return known
 
     @staticmethod
     def stream(urls: str | list[str]) -> Iterator[Sample]:
@@ -134,6 +154,7 @@ class ShardDataset(Dataset[Sample]):
         self._maps: dict[str, mmap.mmap] = {}
         self._cache: dict[int, np.ndarray] = {}
         self._cached = 0
+        self._captions: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def _read(self, entry: SampleEntry, suffix: str) -> memoryview:
@@ -160,7 +181,7 @@ class ShardDataset(Dataset[Sample]):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("_maps", "_cache", "_cached", "_lock"):
+        for name in ("_maps", "_cache", "_cached", "_captions", "_lock"):
             del state[name]
         return state
 

@@ -106,6 +106,26 @@ def test_a_sample_without_a_picture_or_caption(tmp_path: Path):
     assert ShardDataset(tmp_path / "other").caption(0) == ""
 
 
+@pytest.mark.parametrize(
+    ("lineage", "expected"),
+    [
+        (b'{"source": "a.png", "caption": "mine"}', "text"),
+        (b'{"source": "a.png"}', ""),  # the text was made from a template, which may have changed since
+        (b'{"other": 1}', "text"),
+        (b"no json", "text"),
+        (b"[1]", "text"),
+    ],
+)
+def test_only_a_samples_own_caption_counts(tmp_path: Path, lineage: bytes, expected: str):
+    picture = io.BytesIO()
+    Image.new("RGBA", (8, 8), (9, 9, 9, 255)).save(picture, "WEBP", lossless=True)
+    files = {"webp": picture.getvalue(), "txt": b"text", "json": lineage}
+    write_shards(tmp_path / "shards", [ShardSample("k", "c", 8, 8, files)], max_bytes=10**6)
+    assert ShardDataset(tmp_path / "shards").caption(0) == expected
+    (streamed,) = ShardDataset.stream(str(tmp_path / "shards" / "c-000000.tar"))
+    assert streamed.caption == expected
+
+
 @pytest.mark.parametrize("file_format", ["WEBP", "PNG"])
 @pytest.mark.parametrize("mode", ["RGBA", "RGB", "LA", "P", "L"])
 def test_any_picture_decodes_to_rgba_alike_with_and_without_opencv(
