@@ -20,7 +20,7 @@ from torch import Tensor
 
 import lora_data.augment.table as t
 from lora_data.augment.crop import VISIBLE
-from lora_data.augment.geometry import SLOPE, Interpolation
+from lora_data.augment.geometry import SLOPE, Output
 from lora_data.augment.numba_block import sum_block
 from lora_data.augment.photometry import NOISE_SIZE, TINY, TOE
 from lora_data.augment.table import Table
@@ -286,27 +286,19 @@ def _packed(images: Tensor) -> np.ndarray:
     return images.permute(0, 2, 3, 1).contiguous().numpy().view("<u4")[..., 0]
 
 
-def run(
-    images: Tensor,
-    table: Table,
-    gaussian: Tensor,
-    target: tuple[int, int],
-    interpolation: Interpolation,
-    dtype: torch.dtype,
-    mask_dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
+def run(images: Tensor, table: Table, gaussian: Tensor, output: Output) -> tuple[Tensor, Tensor]:
     """The fused path: as `module.run_eager`, for images on the CPU.
 
     Samples are spread over ``torch.get_num_threads()`` threads; each is computed by one, so the number changes nothing.
     """
-    pixels = _packed(images)
+    pixels, linear = _packed(images), output.interpolation == "bilinear"
     rows, values = table.rows.numpy(), gaussian.numpy()
     # numpy asks the system for huge pages where torch does not: fresh outputs are then not faulted in 4 KB at a time.
-    outs = np.empty((len(images), 3, *target), np.float32)
-    masks = np.empty((len(images), 1, *target), np.float32)
+    outs = np.empty((len(images), 3, *output.target), np.float32)
+    masks = np.empty((len(images), 1, *output.target), np.float32)
 
     def work(sample: int) -> None:
-        _warp(pixels[sample], rows[sample], values, interpolation == "bilinear", outs[sample], masks[sample, 0])
+        _warp(pixels[sample], rows[sample], values, linear, outs[sample], masks[sample, 0])
 
     threads = min(torch.get_num_threads(), len(images))
     if threads > 1:
@@ -316,6 +308,6 @@ def run(
         for sample in range(len(images)):
             work(sample)
     out, mask = torch.from_numpy(outs), torch.from_numpy(masks)
-    if mask_dtype == torch.uint8:
+    if output.mask_dtype == torch.uint8:
         mask = torch.round(mask * 255)
-    return out.to(dtype), mask.to(mask_dtype)
+    return out.to(output.dtype), mask.to(output.mask_dtype)

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 import lora_data.augment.table as t
-from lora_data.augment.geometry import RADIUS, SLOPE, Interpolation
+from lora_data.augment.geometry import RADIUS, SLOPE, Output
 from lora_data.augment.photometry import NOISE_SIZE, TINY, TOE
 from lora_data.augment.table import Table
 
@@ -191,19 +191,12 @@ def _augment(source, rows, gaussian, out, mask,
     tl.store(mask + sample * plane + at, matte.to(mask.dtype.element_ty), mask=within)
 
 
-def run(
-    images: Tensor,
-    table: Table,
-    gaussian: Tensor,
-    target: tuple[int, int],
-    interpolation: Interpolation,
-    dtype: torch.dtype,
-    mask_dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
+def run(images: Tensor, table: Table, gaussian: Tensor, output: Output) -> tuple[Tensor, Tensor]:
     """The fused path: as `module.run_eager`, one launch. Channels-last images are read a whole pixel at a time."""
     batch, _, _, width = images.shape
-    out = torch.empty(batch, 3, *target, dtype=dtype, device=images.device)
-    mask = torch.empty(batch, 1, *target, dtype=mask_dtype, device=images.device)
+    height, wide = output.target
+    out = torch.empty(batch, 3, height, wide, dtype=output.dtype, device=images.device)
+    mask = torch.empty(batch, 1, height, wide, dtype=output.mask_dtype, device=images.device)
     packed = images.stride()[1:] == (1, 4 * width, 4) and images.stride(0) % 4 == 0 and images.data_ptr() % 4 == 0
     stride_b, stride_c, stride_h, stride_w = images.stride()
     source = images
@@ -211,13 +204,13 @@ def run(
         source = images.permute(0, 2, 3, 1).view(torch.int32)
         stride_b, stride_h, stride_w, stride_c = stride_b // 4, stride_h // 4, 1, 0
     stretched = table.stretch > 1
-    taps = 2 * math.ceil(RADIUS[interpolation] * table.stretch)
-    grid = (triton.cdiv(target[1], BLOCK_W), triton.cdiv(target[0], BLOCK_H), batch)
+    taps = 2 * math.ceil(RADIUS[output.interpolation] * table.stretch)
+    grid = (triton.cdiv(wide, BLOCK_W), triton.cdiv(height, BLOCK_H), batch)
     _augment[grid](
         source, table.rows, gaussian, out, mask,
-        stride_b, stride_h, stride_w, stride_c, target[0], target[1],
-        TAPS=taps, LINEAR=interpolation == "bilinear", PACKED=packed, STRETCHED=stretched,
-        NOISE=table.noise or table.backdrop, BYTE_MASK=mask_dtype == torch.uint8, TILE_H=BLOCK_H, TILE_W=BLOCK_W,
+        stride_b, stride_h, stride_w, stride_c, height, wide,
+        TAPS=taps, LINEAR=output.interpolation == "bilinear", PACKED=packed, STRETCHED=stretched,
+        NOISE=table.noise or table.backdrop, BYTE_MASK=output.mask_dtype == torch.uint8, TILE_H=BLOCK_H, TILE_W=BLOCK_W,
         num_warps=4,
     )  # fmt: skip
     return out, mask

@@ -12,6 +12,7 @@ slope -0.75 of OpenCV and torch; stretching as in Pillow and in torch's ``interp
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -25,6 +26,23 @@ SLOPE = -0.75
 """Keys' a: -0.75 as in OpenCV and torch, so that all of them can stand in for each other."""
 RADIUS: dict[Interpolation, int] = {"bicubic": 2, "bilinear": 1}
 """Half the kernel's support, in source px, before it is stretched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a pixel path is to make.
+
+    Args:
+        target: (height, width), px.
+        interpolation: The kernel.
+        dtype: Of the pixels.
+        mask_dtype: Of the mask; uint8 means 0 to 255.
+    """
+
+    target: tuple[int, int]
+    interpolation: Interpolation = "bicubic"
+    dtype: torch.dtype = torch.float32
+    mask_dtype: torch.dtype = torch.float32
 
 
 def premultiply(images: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lora_data.augment.batch import AugmentedBatch, Batch
 from lora_data.augment.crop import MatteShape, measure_mattes, resolve_crop
 from lora_data.augment.draw import PolicyTable
-from lora_data.augment.geometry import Interpolation, premultiply, warp
+from lora_data.augment.geometry import Interpolation, Output, premultiply, warp
 from lora_data.augment.params import AugmentParams, Crop, check_params
 from lora_data.augment.photometry import finish, noise_table
 from lora_data.augment.table import Table, make_table
@@ -38,16 +38,7 @@ Backend = Literal["auto", "eager", "numba", "triton"]
 class PixelPath(Protocol):
     """One of three ways from uint8 cut-outs and table rows to pixels and mask; they agree within one 8-bit level."""
 
-    def __call__(
-        self,
-        images: Tensor,
-        table: Table,
-        gaussian: Tensor,
-        target: tuple[int, int],
-        interpolation: Interpolation,
-        dtype: torch.dtype,
-        mask_dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, table: Table, gaussian: Tensor, output: Output) -> tuple[Tensor, Tensor]:
         """Pixels ``[B, 3, h, w]`` in [-1, 1] and mask ``[B, 1, h, w]``."""
         ...
 
@@ -175,8 +166,9 @@ class CharacterAugment(nn.Module):
         if self._gaussian.device != images.device:  # a constant: it follows the pictures once and stays
             self._gaussian = self._gaussian.to(images.device)
         path = self._path(images)
+        output = Output(target=target, interpolation=self.interpolation, dtype=self.dtype, mask_dtype=self.mask_dtype)
         with torch.autocast(images.device.type, enabled=False):
-            pixels, mask = path(images, table, self._gaussian, target, self.interpolation, self.dtype, self.mask_dtype)
+            pixels, mask = path(images, table, self._gaussian, output)
         original = sizes if batch.original_sizes is None else batch.original_sizes
         return AugmentedBatch(
             pixel_values=pixels,
@@ -219,18 +211,10 @@ class CharacterAugment(nn.Module):
         return run_eager
 
 
-def run_eager(
-    images: Tensor,
-    table: Table,
-    gaussian: Tensor,
-    target: tuple[int, int],
-    interpolation: Interpolation,
-    dtype: torch.dtype,
-    mask_dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
+def run_eager(images: Tensor, table: Table, gaussian: Tensor, output: Output) -> tuple[Tensor, Tensor]:
     """The path in plain torch, for any device; the reference of the other two."""
-    sampled, inside = warp(premultiply(images), table, target, interpolation)
-    return finish(sampled, inside, table, gaussian, dtype, mask_dtype)
+    sampled, inside = warp(premultiply(images), table, output.target, output.interpolation)
+    return finish(sampled, inside, table, gaussian, output.dtype, output.mask_dtype)
 
 
 @cache

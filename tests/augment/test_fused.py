@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lora_data.augment.crop import measure_mattes
 from lora_data.augment.fused_numba import outline, run
-from lora_data.augment.geometry import Interpolation
+from lora_data.augment.geometry import Interpolation, Output
 from lora_data.augment.module import run_eager
 from lora_data.augment.photometry import noise_table
 from lora_data.augment.table import make_table
@@ -43,7 +43,7 @@ def test_numba_equals_torch_within_a_level(
     batch = batch_of(pictures, target=(out_h, out_w), sizes=sizes, epoch=seed)
     params = augment.resolve(batch, augment.draw(batch.sample_keys, seed, characters=batch.characters))
     table = make_table(params, sizes, (height, width), (out_h, out_w))
-    arguments = (pictures, table, NOISE, (out_h, out_w), kind, torch.float32, torch.float32)
+    arguments = (pictures, table, NOISE, Output(target=(out_h, out_w), interpolation=kind))
     (ours, mask), (theirs, expected) = run(*arguments), run_eager(*arguments)
     assert float((ours - theirs).abs().max()) * 127.5 < 0.1
     # Whether a position on the very border is inside may round either way.
@@ -74,6 +74,7 @@ def test_numbas_outline_is_torchs(height: int, width: int, seed: int):
 TRITON_CASES = """
 import dataclasses, sys, torch
 from lora_data.augment import fused_triton
+from lora_data.augment.geometry import Output
 from lora_data.augment.module import run_eager
 from lora_data.augment.photometry import noise_table
 from lora_data.augment.table import make_table
@@ -96,7 +97,8 @@ for height, width, target, layout, kind, (dtype, mask_dtype) in (
     params = augment.resolve(batch, augment.draw(batch.sample_keys, 1, characters=batch.characters))
     params = dataclasses.replace(params, flip=torch.tensor([False, True]))
     table = make_table(params, sizes, (height, width), target)
-    arguments = (pictures, table, noise, target, kind, dtype, mask_dtype)
+    output = Output(target=target, interpolation=kind, dtype=dtype, mask_dtype=mask_dtype)
+    arguments = (pictures, table, noise, output)
     (ours, mask), (theirs, expected) = fused_triton.run(*arguments), run_eager(*arguments)
     worst = float((ours.float() - theirs.float()).abs().max()) * 127.5
     off = float((mask.float() - expected.float()).abs().max()) * (1 if mask_dtype == torch.uint8 else 255)

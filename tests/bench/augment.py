@@ -31,6 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from lora_data.augment import AugmentPolicy, Batch, CharacterAugment, measure_mattes
+from lora_data.augment.geometry import Output
 from lora_data.config import parse_config
 from lora_data.demo import make_film
 
@@ -244,7 +245,8 @@ def on_the_gpu(images: Tensor) -> dict[str, Any]:
         table = make_table(params.to("cpu"), sizes, (side, side), (side, side)).to(images.device)
 
         def kernel(table: Any = table, kind: Any = interpolation, noise: Tensor = augment._gaussian) -> object:
-            return run(images, table, noise, (side, side), kind, torch.bfloat16, torch.uint8)
+            output = Output(target=(side, side), interpolation=kind, dtype=torch.bfloat16, mask_dtype=torch.uint8)
+            return run(images, table, noise, output)
 
         milliseconds = _cuda_ms(kernel)
         moved = count * side * side * (4 + 3 * 2 + 1)
