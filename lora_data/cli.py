@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument(
         "--out", type=Path, default=Path("preview.png"), help="picture to write (default: preview.png)"
     )
-    preview.add_argument("--samples", type=_positive, default=4, metavar="N", help="rows per character (default: 4)")
-    preview.add_argument("--draws", type=_positive, default=5, metavar="K", help="draws per row (default: 5)")
+    preview.add_argument("--samples", type=_whole(1), default=4, metavar="N", help="rows per character (default: 4)")
+    preview.add_argument("--draws", type=_whole(1), default=5, metavar="K", help="draws per row (default: 5)")
     preview.add_argument("--epoch", type=int, default=0, metavar="N", help="whose draws (default: 0)")
     preview.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. augment.min_character_ratio=0.5"
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=["kohya", "imagefolder", "onetrainer"], required=True)
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to; must be new or empty")
     export.add_argument(
-        "--variants", type=_count, default=0, metavar="K", help="pre-rendered draws per image (default: 0)"
+        "--variants", type=_whole(0), default=0, metavar="K", help="pre-rendered draws per image (default: 0)"
     )
     export.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration of the training")
     export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. data.background=white")
@@ -106,20 +106,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--workers", type=_whole(1), metavar="N", help="processes (default: one per core)")
 
 
-def _positive(text: str) -> int:
-    value = int(text) if text.isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return value
+def _whole(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers from ``least`` on."""
 
+    def parse(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+        return int(text)
 
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
-    return int(text)
+    return parse
 
 
 def _precompute(options: argparse.Namespace) -> int:

@@ -75,18 +75,13 @@ def export(shards: Path, config: Config, out: Path, layout: Format, *, variants:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out must be new or empty, got {out}")
     dataset = ShardDataset(shards)
-    pictures = _pictures(dataset, config, variants)
-    first = next(pictures, None)  # what is wrong with the configuration shows before the folder is made
+    # The first picture makes the folder: what is wrong with the configuration shows before.
+    lines = [_write(out, picture, layout) for picture in _pictures(dataset, config, variants)]
     out.mkdir(parents=True, exist_ok=True)
-    count, lines = 0, []
-    while first is not None:
-        lines.append(_write(out, first, layout))
-        count += 1
-        first = next(pictures, None)
     if layout == "imagefolder":
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (out / "metadata.jsonl").write_text(text, encoding="utf-8")
-    return count
+    return len(lines)
 
 
 def _pictures(dataset: ShardDataset, config: Config, variants: int) -> Iterator[Picture]:
@@ -97,26 +92,26 @@ def _pictures(dataset: ShardDataset, config: Config, variants: int) -> Iterator[
     targets = targets_of(sizes, data.resolution, data.bucket_step, data.max_upscale) if sizes else []
     for place, sample in enumerate(dataset.samples):
         settings = config.characters.get(sample.character, CharacterSettings())
-        token = settings.token or sample.character
         repeats = auto_repeats(counts[sample.character]) if settings.repeats == "auto" else settings.repeats
-        caption = (dataset.caption(place).strip() or settings.caption).replace("{token}", token)
+        caption = settings.caption_of(dataset.caption(place).strip(), sample.character)
         number = max(1, variants)
-        images = torch.from_numpy(dataset.image(place).copy()).permute(2, 0, 1).expand(number, -1, -1, -1)
-        batch = Batch(
-            images=images,
-            sample_keys=[sample.key] * number,
-            characters=[sample.character] * number,
-            variants=range(number),
-            target=targets[place] if variants else None,
-        )
-        params = augment.draw(batch.sample_keys, 0, characters=batch.characters, variants=batch.variants)
-        made = augment.apply(batch, params if variants else params.still())
-        rgb = ((made.pixel_values + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        target = targets[place] if variants else None
+        batch = Batch.of_one(dataset.image(place), sample.key, sample.character, variants=number, target=target)
+        made = augment(batch) if variants else augment.still(batch)
+        rgb = made.pictures()
         mattes = (made.mask[:, 0] * 255).round().to(torch.uint8).numpy()
         for variant in range(number):
             name = f"{sample.key}_v{variant}" if variants else sample.key
             shown = max(1, round(repeats / number))
-            yield Picture(name, sample.character, token, shown, rgb[variant], mattes[variant], caption)
+            yield Picture(
+                name,
+                sample.character,
+                settings.token_of(sample.character),
+                shown,
+                rgb[variant],
+                mattes[variant],
+                caption,
+            )
 
 
 def _write(out: Path, picture: Picture, layout: Format) -> dict[str, str]:
@@ -128,7 +123,7 @@ def _write(out: Path, picture: Picture, layout: Format) -> dict[str, str]:
         image = Image.fromarray(np.dstack([picture.rgb, picture.matte]))
     elif layout == "onetrainer":
         folder = out / _as_name(picture.character)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{picture.name}.png"
     image.save(path, compress_level=PNG_LEVEL)
     if layout == "onetrainer":

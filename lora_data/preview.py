@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from lora_data.augment import AugmentedBatch, AugmentSummary, Batch, CharacterAugment
@@ -74,26 +73,16 @@ def _spread(places: Sequence[int], count: int) -> list[int]:
 
 
 def _row(
-    sample: SampleEntry, stored: np.ndarray, augment: CharacterAugment, draws: int, epoch: int, summary: AugmentSummary
+    sample: SampleEntry, picture: np.ndarray, augment: CharacterAugment, draws: int, epoch: int, summary: AugmentSummary
 ) -> Image.Image:
-    picture = stored.copy()
     scale = CELL / max(picture.shape[:2])
     target = (max(8, round(picture.shape[0] * scale)), max(8, round(picture.shape[1] * scale)))
-    images = torch.from_numpy(picture)[None].expand(draws, -1, -1, -1).permute(0, 3, 1, 2)
-    batch = Batch(
-        images=images,
-        sample_keys=[sample.key] * draws,
-        characters=[sample.character] * draws,
-        epoch=epoch,
-        variants=range(draws),
-        target=target,
-    )
-    params = augment.draw(batch.sample_keys, epoch, characters=batch.characters, variants=batch.variants)
-    made = augment.apply(batch, params)
+    one = Batch.of_one(picture, sample.key, sample.character, epoch=epoch, target=target)
+    made = augment(Batch.of_one(picture, sample.key, sample.character, variants=draws, epoch=epoch, target=target))
     summary.add(made)
     row = Image.new("RGB", (_width(draws), CELL + TEXT + GAP), PAPER)
     pen = ImageDraw.Draw(row)
-    _place(row, _original(picture, target, batch, augment), 0)
+    _place(row, Image.fromarray(augment.still(one).pictures()[0]), 0)
     pen.text((GAP, CELL + 2), f"{_short(sample.key)}\n{sample.width} x {sample.height}", INK, _font(12))
     for place, (cell, text, warn) in enumerate(_cells(made), start=1):
         _place(row, cell, place)
@@ -101,22 +90,10 @@ def _row(
     return row
 
 
-def _original(picture: np.ndarray, target: tuple[int, int], batch: Batch, augment: CharacterAugment) -> Image.Image:
-    """The whole picture on the draws' own background."""
-    params = augment.draw(batch.sample_keys[:1], batch.epoch, characters=batch.characters[:1]).still()
-    whole = Batch(
-        images=torch.from_numpy(picture)[None].permute(0, 3, 1, 2),
-        sample_keys=batch.sample_keys[:1],
-        characters=batch.characters[:1],
-        target=target,
-    )
-    return _image(augment.apply(whole, params).pixel_values[0])
-
-
 def _cells(made: AugmentedBatch) -> Iterator[tuple[Image.Image, str, bool]]:
     """Each draw with its matte's outline and its numbers; and whether a constraint did not hold."""
-    for pixels, mask, row in zip(made.pixel_values, made.mask, made.params.rows(), strict=True):
-        cell = _image(pixels)
+    for picture, mask, row in zip(made.pictures(), made.mask, made.params.rows(), strict=True):
+        cell = Image.fromarray(picture)
         matte = Image.fromarray((mask[0].float().numpy() >= 0.5).astype(np.uint8) * 255)
         line = ImageChops.subtract(matte, matte.filter(ImageFilter.MinFilter(3)))
         cell.paste(OUTLINE, (0, 0), line)
@@ -130,11 +107,6 @@ def _cells(made: AugmentedBatch) -> Iterator[tuple[Image.Image, str, bool]]:
         if outcome != HOLDS:
             text = text.replace("\n", f"  ({OUTCOMES[outcome]})\n", 1)
         yield cell, text, outcome != HOLDS
-
-
-def _image(pixels: torch.Tensor) -> Image.Image:
-    values = ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def _place(row: Image.Image, cell: Image.Image, place: int) -> None:

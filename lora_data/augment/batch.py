@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,6 +90,26 @@ class Batch(_Record):
                 f"mattes.rows must be [{count}, {canvas[0]}, 2] for these images, got {list(self.mattes.rows.shape)}"
             )
 
+    @staticmethod
+    def of_one(
+        image: np.ndarray,
+        key: str,
+        character: str,
+        *,
+        variants: int = 1,
+        epoch: int = 0,
+        target: tuple[int, int] | None = None,
+    ) -> Batch:
+        """Several draws of one stored picture, uint8 RGBA ``[H, W, 4]``."""
+        return Batch(
+            images=torch.from_numpy(image.copy()).permute(2, 0, 1).expand(variants, -1, -1, -1),
+            sample_keys=[key] * variants,
+            characters=[character] * variants,
+            epoch=epoch,
+            variants=range(variants),
+            target=target,
+        )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same batch with its pictures on a device. Calling it twice changes nothing."""
         return dataclasses.replace(self, images=self.images.to(device, non_blocking=non_blocking))
@@ -119,6 +140,11 @@ class AugmentedBatch(_Record):
     sample_keys: Sequence[str]
     characters: Sequence[str]
     captions: Sequence[str] | None = None
+
+    def pictures(self) -> np.ndarray:
+        """The pixels as uint8 RGB ``[B, h, w, 3]``, to look at or to store; waits for the device."""
+        values = ((self.pixel_values.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return values.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> AugmentedBatch:
         """The same batch with its pixels and mask on a device."""

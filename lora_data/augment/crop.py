@@ -210,10 +210,11 @@ def _covered(coverage: Tensor, size: Tensor, turn: _Turn, low: Tensor, high: Ten
     full = coverage / (parts[0][:, :, None] * parts[1][:, None, :])
     grid = (torch.arange(side, dtype=torch.float64, device=coverage.device) + 0.5 - side / 2) * CELL
     points = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), dim=-1).reshape(1, -1, 2).expand(batch, -1, -1)
+    source = turn.backward(points)
     normal: list[Tensor] = []
     share = torch.ones(batch, side * side, dtype=torch.float64, device=coverage.device)
     for axis, n in ((1, width), (0, height)):
-        at, end = turn.backward(points)[..., 1 - axis], size[:, axis : axis + 1]
+        at, end = source[..., 1 - axis], size[:, axis : axis + 1]
         share = share * (at / CELL + 0.5).clamp(0, 1) * ((end - at) / CELL + 0.5).clamp(0, 1)
         last = (end / CELL).ceil() - 0.5
         normal.append(2 * torch.minimum((at / CELL).clamp(min=0.5), last) / n - 1)

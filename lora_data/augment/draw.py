@@ -102,26 +102,19 @@ class PolicyTable:
         return np.array([self._rows.get(name, 0) for name in characters], np.int64)
 
     def draw(
-        self, seed: int, epoch: int, keys: Sequence[str], characters: Sequence[str], variants: Sequence[int]
+        self, seed: int, epoch: int, keys: Sequence[str], characters: Sequence[str] | None, variants: Sequence[int]
     ) -> AugmentParams:
-        """Draw for a batch; the same key, epoch, variant and seed always draw the same.
+        """Draw for a batch, by the shared policy where no characters are named.
+
+        The same key, epoch, variant and seed always draw the same.
 
         Raises:
             BatchError: The lists differ in length, a character is unknown, or a number is out of range.
         """
-        if len(characters) != len(keys):
-            raise BatchError(f"got {len(keys)} keys and {len(characters)} characters; expected one per sample")
-        return self._draw(seed, epoch, keys, self.rows_of(characters), variants)
-
-    def draw_shared(self, seed: int, epoch: int, keys: Sequence[str], variants: Sequence[int]) -> AugmentParams:
-        """Draw by the shared policy, whoever the samples are."""
-        return self._draw(seed, epoch, keys, np.zeros(len(keys), np.int64), variants)
-
-    def _draw(
-        self, seed: int, epoch: int, keys: Sequence[str], row: np.ndarray, variants: Sequence[int]
-    ) -> AugmentParams:
-        if len(variants) != len(keys):
-            raise BatchError(f"got {len(keys)} keys and {len(variants)} variants; expected one per sample")
+        for name, values in (("characters", characters), ("variants", variants)):
+            if values is not None and len(values) != len(keys):
+                raise BatchError(f"got {len(keys)} keys and {len(values)} {name}; expected one per sample")
+        row = np.zeros(len(keys), np.int64) if characters is None else self.rows_of(characters)
         try:
             words = random_words(seed, epoch, sample_ids(keys), np.asarray(variants, np.int64), _WORDS)
         except ValueError as error:

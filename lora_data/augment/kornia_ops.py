@@ -190,7 +190,6 @@ class CharacterNoise(IntensityAugmentationBase2D):
         super().__init__(p=p)
         AugmentPolicy(noise_std=std)
         self.flags = {"std": std}
-        self._gaussian = photometry.noise_table()  # no buffer: ``.half()`` must not round it
 
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> Params:
         """Draw ``noise_seed``, int64 ``[B]``."""
@@ -205,12 +204,8 @@ class CharacterNoise(IntensityAugmentationBase2D):
     ) -> Tensor:
         """Add noise."""
         _check_finite(input, "input")
-        seed = params["noise_seed"].to(input.device)
-        rows = torch.zeros(len(input), t.COLUMNS, device=input.device)
-        rows[:, t.SEED_HIGH], rows[:, t.SEED_LOW] = (seed >> 16).float(), (seed & 0xFFFF).float()
-        if self._gaussian.device != input.device:
-            self._gaussian = self._gaussian.to(input.device)
-        values = photometry.noise(self._gaussian, rows, 0, (input.shape[2], input.shape[3]))
+        seed, gaussian = params["noise_seed"].to(input.device), photometry.noise_table(input.device)
+        values = photometry.noise(gaussian, seed, 0, (input.shape[2], input.shape[3]))
         noisy = (input[:, :3].float() + flags["std"] * values).clamp(0, 1)
         return torch.cat([noisy.to(input.dtype), input[:, 3:]], dim=1)
 

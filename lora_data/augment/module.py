@@ -90,8 +90,6 @@ class CharacterAugment(nn.Module):
         self.dtype = dtype
         self.mask_dtype = mask_dtype or dtype
         self.backend: Backend = backend
-        # No buffer: ``.half()`` and the like of a parent must not round it, and no checkpoint needs it.
-        self._gaussian = noise_table()
 
     def draw(
         self,
@@ -112,10 +110,7 @@ class CharacterAugment(nn.Module):
         Raises:
             BatchError: Lengths differ, a character is unknown, or a number is out of range.
         """
-        count = len(keys)
-        if characters is None:
-            return self.policies.draw_shared(self.seed, epoch, keys, variants or [0] * count)
-        return self.policies.draw(self.seed, epoch, keys, characters, variants or [0] * count)
+        return self.policies.draw(self.seed, epoch, keys, characters, variants or [0] * len(keys))
 
     @torch.no_grad()
     def resolve(self, batch: Batch, params: AugmentParams) -> AugmentParams:
@@ -163,12 +158,10 @@ class CharacterAugment(nn.Module):
         images, target = batch.images, _target_of(batch)
         sizes = _sizes_of(batch, params.scale.device)
         table = make_table(params, sizes, (images.shape[2], images.shape[3]), target).to(images.device)
-        if self._gaussian.device != images.device:  # a constant: it follows the pictures once and stays
-            self._gaussian = self._gaussian.to(images.device)
         path = self._path(images)
         output = Output(target=target, interpolation=self.interpolation, dtype=self.dtype, mask_dtype=self.mask_dtype)
         with torch.autocast(images.device.type, enabled=False):
-            pixels, mask = path(images, table, self._gaussian, output)
+            pixels, mask = path(images, table, noise_table(images.device), output)
         original = sizes if batch.original_sizes is None else batch.original_sizes
         return AugmentedBatch(
             pixel_values=pixels,
@@ -184,8 +177,14 @@ class CharacterAugment(nn.Module):
 
     def forward(self, batch: Batch) -> AugmentedBatch:
         """Draw for a batch and apply it."""
-        params = self.draw(batch.sample_keys, batch.epoch, characters=batch.characters, variants=batch.variants)
-        return self.apply(batch, params)
+        return self.apply(batch, self._drawn(batch))
+
+    def still(self, batch: Batch) -> AugmentedBatch:
+        """The whole pictures on the backgrounds that are drawn for them, nothing else changed."""
+        return self.apply(batch, self._drawn(batch).still())
+
+    def _drawn(self, batch: Batch) -> AugmentParams:
+        return self.draw(batch.sample_keys, batch.epoch, characters=batch.characters, variants=batch.variants)
 
     def _measure(self, images: Tensor) -> MatteShape:
         if self._path(images) is not run_eager and images.device.type == "cpu" and not self.policies.needs_coverage:

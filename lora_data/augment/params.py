@@ -7,6 +7,7 @@ parameters, the same pictures give the same output again, bit for bit.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -76,19 +77,15 @@ class AugmentParams:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> AugmentParams:
         """The same parameters on another device."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
-
-        crop = None if self.crop is None else Crop(**{name: move(value) for name, value in _tensors(self.crop).items()})
-        return AugmentParams(**{name: move(value) for name, value in _tensors(self).items()}, crop=crop)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def select(self, index: Tensor) -> AugmentParams:
         """The parameters of some samples, in the order of an int64 index."""
-        crop = (
-            None if self.crop is None else Crop(**{name: value[index] for name, value in _tensors(self.crop).items()})
-        )
-        return AugmentParams(**{name: value[index] for name, value in _tensors(self).items()}, crop=crop)
+        return self._map(lambda tensor: tensor[index])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> AugmentParams:
+        crop = None if self.crop is None else Crop(**{n: change(value) for n, value in _tensors(self.crop).items()})
+        return AugmentParams(**{name: change(value) for name, value in _tensors(self).items()}, crop=crop)
 
     def still(self) -> AugmentParams:
         """The same samples and backgrounds with nothing else drawn: the whole picture as it is."""

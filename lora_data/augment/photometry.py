@@ -7,6 +7,8 @@ to 180 degrees at the corners of the same ranges.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -38,9 +40,18 @@ channel of each sample starts to read at a place of its own; drawing afresh cost
 TINY = 1e-8
 
 
-def noise_table() -> Tensor:
-    """The table of standard normal numbers, float32 ``[NOISE_SIZE]``; the same everywhere."""
-    return torch.from_numpy(gaussian_table(NOISE_SIZE, NOISE_KEY))
+@cache
+def noise_table(device: torch.device | None = None) -> Tensor:
+    """The table of standard normal numbers, float32 ``[NOISE_SIZE]``: the same everywhere, made once, not to change.
+
+    It belongs to no module, so that ``.half()`` and the like cannot round it and no checkpoint holds it.
+
+    Args:
+        device: Where; the CPU where None.
+    """
+    if device is None:
+        return torch.from_numpy(gaussian_table(NOISE_SIZE, NOISE_KEY))
+    return noise_table().to(device)
 
 
 def light(rgb: Tensor, alpha: Tensor, gain: Tensor, lift: Tensor) -> Tensor:
@@ -73,13 +84,16 @@ def noise_rows(seed: Tensor, channel: int, height: int) -> Tensor:
     return (word ^ (word >> 16)) & (NOISE_SIZE - 1)
 
 
-def noise(table: Tensor, rows: Tensor, first_channel: int, size: tuple[int, int]) -> Tensor:
-    """Three channels of standard normal noise, float32 ``[B, 3, h, w]``, from the samples' seeds."""
-    seed = rows[:, SEED_HIGH].long() * 65536 + rows[:, SEED_LOW].long()
+def noise(table: Tensor, seed: Tensor, first_channel: int, size: tuple[int, int]) -> Tensor:
+    """Three channels of standard normal noise, float32 ``[B, 3, h, w]``, from the samples' seeds (int64 ``[B]``)."""
     starts = torch.stack([noise_rows(seed, first_channel + c, size[0]) for c in range(3)], dim=1)
     # A view of every run of the table: whole rows are copied, which is 6 times as fast as an index for each pixel.
     runs = torch.cat([table, table[: size[1]]]).unfold(0, size[1], 1)
     return runs[starts]
+
+
+def _seeds(rows: Tensor) -> Tensor:
+    return rows[:, SEED_HIGH].long() * 65536 + rows[:, SEED_LOW].long()
 
 
 def backdrop(table: Table, gaussian: Tensor, size: tuple[int, int]) -> Tensor:
@@ -92,7 +106,7 @@ def backdrop(table: Table, gaussian: Tensor, size: tuple[int, int]) -> Tensor:
     i = torch.arange(size[0], dtype=torch.float32, device=rows.device)[:, None]
     share = (rows[:, SLOPE_J] * j + (rows[:, SLOPE_I] * i + rows[:, SLOPE_0])).clamp_(0, 1)[:, None]
     colour = colour + rows[:, SPAN : SPAN + 3] * share
-    return (colour + rows[:, BACKGROUND_STD, None] * noise(gaussian, table.rows, 3, size)).clamp_(0, 1)
+    return (colour + rows[:, BACKGROUND_STD, None] * noise(gaussian, _seeds(table.rows), 3, size)).clamp_(0, 1)
 
 
 def finish(
@@ -119,7 +133,7 @@ def finish(
     rgb += (1 - alpha) * backdrop(table, gaussian, size)
     if table.noise:
         strength = rows[:, NOISE_STD, None] * torch.maximum(alpha, rows[:, NOISE_EVERYWHERE, None])
-        rgb += strength * noise(gaussian, table.rows, 0, size)
+        rgb += strength * noise(gaussian, _seeds(table.rows), 0, size)
     mask = alpha * inside
     if mask_dtype == torch.uint8:
         mask = torch.round(mask * 255)

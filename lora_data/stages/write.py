@@ -69,8 +69,7 @@ def caption_of(record: Record, settings: CharacterSettings | None) -> str:
 
     if record.caption is not None:
         return record.caption
-    settings = settings or CharacterSettings()
-    return settings.caption.replace("{token}", settings.token or record.character)
+    return (settings or CharacterSettings()).caption_of(None, record.character)
 
 
 def lineage(record: Record) -> bytes:

@@ -140,7 +140,7 @@ class Assembler:
         settings = self._characters.get(entry.character, CharacterSettings())
         return draw_caption(
             self.dataset.caption(place) or settings.caption,
-            settings.token or entry.character,
+            settings.token_of(entry.character),
             self._data.captions,
             seed=self._data.seed,
             epoch=epoch,

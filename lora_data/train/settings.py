@@ -135,3 +135,11 @@ class CharacterSettings:
             raise ValueError(f'repeats must be in (0, 1000] or "auto", got {self.repeats}')
         if not self.caption.strip():
             raise ValueError("caption must not be empty")
+
+    def token_of(self, character: str) -> str:
+        """The trigger word: the token, or the character's name."""
+        return self.token or character
+
+    def caption_of(self, own: str | None, character: str) -> str:
+        """A sample's own caption, or the template; "{token}" filled in."""
+        return (own or self.caption).replace("{token}", self.token_of(character))

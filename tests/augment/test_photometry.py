@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_data.augment.photometry import NOISE_SIZE, TOE, light, noise, noise_table
-from lora_data.augment.table import COLUMNS, PIVOT, SEED_HIGH, SEED_LOW
+from lora_data.augment.table import PIVOT
 from tests.augment.pictures import batch_of, module, smooth, still
 
 FACTORS = st.tuples(st.floats(0.9, 1.1), st.floats(0.95, 1.05))
@@ -66,10 +66,8 @@ def test_nothing_drawn_changes_nothing():
 
 
 def test_noise_is_normal_white_and_decided_by_the_seed():
-    rows = torch.zeros(4, COLUMNS)
-    rows[:, SEED_HIGH] = torch.tensor([0.0, 1.0, 65535.0, 0.0])
-    rows[:, SEED_LOW] = torch.tensor([7.0, 7.0, 65535.0, 7.0])
-    values = noise(noise_table(), rows, 0, (300, 320))
+    seeds = torch.tensor([7, 65536 + 7, 2**32 - 1, 7])
+    values = noise(noise_table(), seeds, 0, (300, 320))
     assert torch.equal(values[0], values[3])
     assert not torch.equal(values[0], values[1])
     for sample in values[:3]:
@@ -81,13 +79,12 @@ def test_noise_is_normal_white_and_decided_by_the_seed():
     for lag in (1, 2, 5):
         assert abs(float((grid[:, :-lag] * grid[:, lag:]).mean())) < 0.02
         assert abs(float((grid[:, :, :-lag] * grid[:, :, lag:]).mean())) < 0.02
-    assert not torch.equal(noise(noise_table(), rows, 3, (300, 320))[0], values[0])
+    assert not torch.equal(noise(noise_table(), seeds, 3, (300, 320))[0], values[0])
 
 
 def test_noise_reads_the_table_round_its_end():
     table = torch.arange(NOISE_SIZE, dtype=torch.float32)
-    rows = torch.zeros(1, COLUMNS)
-    values = noise(table, rows, 0, (4000, 40))[0]
+    values = noise(table, torch.zeros(1, dtype=torch.int64), 0, (4000, 40))[0]
     steps = values[:, :, 1:] - values[:, :, :-1]
     assert set(steps.unique().tolist()) <= {1.0, 1.0 - NOISE_SIZE}
     assert (steps < 0).any()

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from lora_data.augment import AugmentPolicy, Batch, CharacterAugment, measure_mattes
 from lora_data.augment.geometry import Output
+from lora_data.augment.photometry import noise_table
 from lora_data.config import parse_config
 from lora_data.demo import make_film
 
@@ -244,9 +245,9 @@ def on_the_gpu(images: Tensor) -> dict[str, Any]:
         sizes = torch.tensor([[side, side]] * count)
         table = make_table(params.to("cpu"), sizes, (side, side), (side, side)).to(images.device)
 
-        def kernel(table: Any = table, kind: Any = interpolation, noise: Tensor = augment._gaussian) -> object:
+        def kernel(table: Any = table, kind: Any = interpolation) -> object:
             output = Output(target=(side, side), interpolation=kind, dtype=torch.bfloat16, mask_dtype=torch.uint8)
-            return run(images, table, noise, output)
+            return run(images, table, noise_table(images.device), output)
 
         milliseconds = _cuda_ms(kernel)
         moved = count * side * side * (4 + 3 * 2 + 1)
