@@ -57,9 +57,9 @@ def test_every_other_command_is_one_that_ci_has_run():
         if words[0] == "make" or words[0].endswith("lora-data"):
             continue
         arguments = " ".join(words[1:])
-        known = ("-m venv .venv", "-e .[precompute,dev]", "-m pytest --numprocesses auto")
+        known = ("-m venv .venv", "-e .[precompute,examples,dev]", "-m pytest --numprocesses auto")
         assert any(k in arguments for k in known), command
-    assert '--editable ".[precompute,dev]"' in makefile
+    assert '--editable ".[precompute,examples,dev]"' in makefile
     assert "-m pytest --numprocesses auto" in makefile
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from lora_data.errors import ShardError
 from lora_data.shards import SampleEntry, read_index
@@ -70,7 +70,7 @@ class ShardDataset(Dataset[Sample]):
 
     Args:
         shards: Folder that ``lora-data precompute`` wrote (OUT/shards).
-        cache_gb: Budget for decoded pictures in this process, GB.
+        cache_gb: Budget for decoded pictures, GB; the worker processes of one loader share it.
 
     Raises:
         ShardError: The index is missing or does not match the shards.
@@ -109,8 +109,10 @@ class ShardDataset(Dataset[Sample]):
                 f"{entry.key}.{suffix} in shard {self.folder / entry.shard} is {found} px, the index says {said}"
             )
         pixels.flags.writeable = False
+        worker = get_worker_info()
+        budget = self._budget if worker is None else self._budget // worker.num_workers
         with self._lock:
-            if place not in self._cache and self._cached + pixels.nbytes <= self._budget:
+            if place not in self._cache and self._cached + pixels.nbytes <= budget:
                 self._cache[place] = pixels
                 self._cached += pixels.nbytes
         return pixels

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -46,15 +47,34 @@ def make_loader(
         ShardError: The shards or their index are missing or do not match.
         ConfigError: A character is configured that the shards do not have, or a number is out of range.
     """
-    data = config.data
-    dataset = ShardDataset(data.shards, cache_gb=data.cache_gb)
-    counts = dataset.index.counts()
+    if num_workers is None:
+        num_workers = min(4, os.cpu_count() or 1)
+    if num_workers < 0:
+        raise ConfigError(f"num_workers must be at least 0, got {num_workers}")
+    dataset = ShardDataset(config.data.shards, cache_gb=config.data.cache_gb)
+    plan = make_plan(dataset, config, rank=rank, world=world)
+    return Loader(Assembler(dataset, config), plan, num_workers=num_workers, processes=processes)
+
+
+def make_plan(dataset: ShardDataset, config: Config, *, rank: int = 0, world: int = 1) -> Plan:
+    """The plan of a configuration's epochs.
+
+    Args:
+        dataset: The samples.
+        config: Resolution, batches, characters, seed.
+        rank: Which of ``world`` training processes this is.
+        world: How many there are.
+
+    Raises:
+        ConfigError: A character is configured that the shards do not have, or a number is out of range.
+    """
+    data, counts = config.data, dataset.index.counts()
     for name in config.characters:
         if name not in counts:
             raise ConfigError(
                 f"[characters.{name}] names a character that is not in {data.shards}; it has: {', '.join(counts)}"
             )
-    plan = Plan(
+    return Plan(
         [PlanSample(s.key, s.character, s.width, s.height) for s in dataset.samples],
         batch_size=data.batch_size,
         resolution=data.resolution,
@@ -62,32 +82,31 @@ def make_loader(
         seed=data.seed,
         repeats={name: settings.repeats for name, settings in config.characters.items()},
         max_upscale=data.max_upscale,
+        enable_bucket=data.enable_bucket,
         short=data.short_batches,
         rank=rank,
         world=world,
     )
-    if num_workers is None:
-        num_workers = min(4, os.cpu_count() or 1)
-    if num_workers < 0:
-        raise ConfigError(f"num_workers must be at least 0, got {num_workers}")
-    return Loader(Assembler(dataset, config), plan, num_workers=num_workers, processes=processes)
 
 
 class Assembler:
-    """Makes a batch from what is planned; a pure function of the shards, the configuration and the epoch.
+    """Makes a batch from what is planned; a pure function of the shards and the configuration.
 
     Args:
         dataset: The samples.
         config: Captions, characters, seed, ``on_error``, and whether a policy counts the matte's area.
+        num_threads: Threads that decode the samples of one batch, for a loader that asks for one batch after the
+            other; not used within worker processes.
     """
 
-    def __init__(self, dataset: ShardDataset, config: Config) -> None:
+    def __init__(self, dataset: ShardDataset, config: Config, *, num_threads: int = 0) -> None:
         self.dataset = dataset
+        self._threads = num_threads
         self._data, self._characters = config.data, config.characters
         policies = [config.augment, *(settings.augment for settings in config.characters.values())]
         self._coverage = any(policy.ratio_of == "matte" for policy in policies)
 
-    def __call__(self, planned: PlannedBatch, epoch: int) -> Made:
+    def __call__(self, planned: PlannedBatch) -> Made:
         """Read, decode and place the samples.
 
         Raises:
@@ -98,16 +117,14 @@ class Assembler:
         places: list[int] = []
         variants: list[int] = []
         wrong: list[str] = []
-        for place, variant in zip(planned.samples, planned.variants, strict=True):
-            try:
-                picture, text = self.dataset.image(place), self._caption(place, variant, epoch)
-            except ShardError as error:
+        for place, variant, read in zip(planned.samples, planned.variants, self._read(planned), strict=True):
+            if isinstance(read, ShardError):
                 if self._data.on_error == "raise":
-                    raise
-                wrong.append(str(error))
+                    raise read
+                wrong.append(str(read))
                 continue
-            pictures.append(picture)
-            texts.append(text)
+            pictures.append(read)
+            texts.append(self.caption(place, variant, planned.round))
             places.append(place)
             variants.append(variant)
         if not pictures:
@@ -126,7 +143,7 @@ class Assembler:
             images=images,
             sample_keys=[entry.key for entry in entries],
             characters=[entry.character for entry in entries],
-            epoch=epoch,
+            epoch=planned.round,
             variants=variants,
             target=planned.target,
             sizes=sizes,
@@ -135,7 +152,21 @@ class Assembler:
         )
         return batch, tuple(wrong)
 
-    def _caption(self, place: int, variant: int, epoch: int) -> str:
+    def _read(self, planned: PlannedBatch) -> list[np.ndarray | ShardError]:
+        if not self._threads or len(planned.samples) == 1 or get_worker_info() is not None:
+            return [self._picture(place) for place in planned.samples]
+        with ThreadPoolExecutor(min(self._threads, len(planned.samples))) as pool:
+            return list(pool.map(self._picture, planned.samples))
+
+    def _picture(self, place: int) -> np.ndarray | ShardError:
+        try:
+            self.dataset.caption(place)  # what is wrong with it shows here too
+            return self.dataset.image(place)
+        except ShardError as error:
+            return error
+
+    def caption(self, place: int, variant: int = 0, epoch: int = 0) -> str:
+        """One draw of a sample's caption."""
         entry = self.dataset.samples[place]
         settings = self._characters.get(entry.character, CharacterSettings())
         return draw_caption(
@@ -171,8 +202,8 @@ class Loader:
         return self._assembler.dataset
 
     def __len__(self) -> int:
-        """Batches in the current epoch, those that are done included."""
-        return len(self.plan.batches(self.plan.epoch))
+        """Batches in an epoch, those that are done included."""
+        return self.plan.share
 
     def __iter__(self) -> Iterator[Batch]:
         """The current epoch's batches that are still to come; then the plan is at the next epoch's start."""
@@ -181,7 +212,7 @@ class Loader:
             self.plan.set_epoch(epoch + 1)
             rest, epoch = self.plan.rest(), epoch + 1
         source = self._by_processes if self._processes and self._workers else self._by_threads
-        for batch, wrong in source(rest, epoch):
+        for batch, wrong in source(rest):
             self.skipped.update(wrong)
             self.plan.advance()
             if batch is not None:
@@ -205,17 +236,17 @@ class Loader:
         """
         self.plan.load_state_dict(state)
 
-    def _by_threads(self, planned: list[PlannedBatch], epoch: int) -> Iterator[Made]:
+    def _by_threads(self, planned: list[PlannedBatch]) -> Iterator[Made]:
         if not self._workers:
             for one in planned:
-                yield self._assembler(one, epoch)
+                yield self._assembler(one)
             return
         waiting: deque[Future[Made]] = deque()
         coming = iter(planned)
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="lora_data")
         try:
             for one in coming:
-                waiting.append(pool.submit(self._assembler, one, epoch))
+                waiting.append(pool.submit(self._assembler, one))
                 if len(waiting) > self._workers:  # one more than can be worked on: bounded memory
                     yield waiting.popleft().result()
             while waiting:
@@ -223,8 +254,8 @@ class Loader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _by_processes(self, planned: list[PlannedBatch], epoch: int) -> Iterator[Made]:
-        dataset = _Planned(self._assembler, planned, epoch)
+    def _by_processes(self, planned: list[PlannedBatch]) -> Iterator[Made]:
+        dataset = _Planned(self._assembler, planned)
         # Without a collate function of ours torch would make a plain dictionary of a batch.
         collate: Any = _as_it_is
         yield from DataLoader(dataset, batch_size=None, num_workers=self._workers, collate_fn=collate)
@@ -238,11 +269,11 @@ def _as_it_is(made: Made) -> Made:
 class _Planned(Dataset[Made]):
     """Planned batches as a map-style dataset, for worker processes."""
 
-    def __init__(self, assembler: Assembler, planned: list[PlannedBatch], epoch: int) -> None:
-        self._assembler, self._planned, self._epoch = assembler, planned, epoch
+    def __init__(self, assembler: Assembler, planned: list[PlannedBatch]) -> None:
+        self._assembler, self._planned = assembler, planned
 
     def __len__(self) -> int:
         return len(self._planned)
 
     def __getitem__(self, place: int) -> Made:
-        return self._assembler(self._planned[place], self._epoch)
+        return self._assembler(self._planned[place])

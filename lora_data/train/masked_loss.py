@@ -1,11 +1,47 @@
-"""The matte as a loss mask: the background counts little, and a small character counts as much as a large one."""
+"""The matte as a loss mask: the background counts little, and a small character counts as much as a large one.
+
+`weigh` is what ``data.masked_loss`` and ``data.background_weight`` mean; every integration uses it. `masked_mse_loss`
+is the loss for people who write their own loop.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
 from lora_data.errors import BatchError
+from lora_data.train.settings import DataSettings
+
+
+def weigh(mask: Tensor, data: DataSettings) -> tuple[Tensor, Tensor]:
+    """The loss mask and the samples' weights, as a configuration wants them; ones where it wants no masked loss.
+
+    Args:
+        mask: The matte, as `loss_mask` takes it.
+        data: ``masked_loss`` and ``background_weight``.
+
+    Returns:
+        As `loss_mask`.
+    """
+    return loss_mask(mask, data.background_weight if data.masked_loss else 1.0)
+
+
+def masked_mse_loss(prediction: Tensor, target: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error under a mask.
+
+    Args:
+        prediction: ``[B, C, h, w]``, of latents or pixels.
+        target: The same shape.
+        mask: Loss mask, ``[B, 1, H, W]``, of any size: averaged over the area that each latent covers.
+        weights: ``[B]``, what `loss_mask` gave with the mask.
+
+    Returns:
+        A scalar, float32.
+    """
+    small = F.interpolate(mask.float(), prediction.shape[-2:], mode="area")
+    error = (prediction.float() - target.float()).square() * small
+    return (error.mean(dim=(1, 2, 3)) * weights).mean()
 
 
 def loss_mask(mask: Tensor, background_weight: float) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,10 @@
 
 No image is left over: a bucket's last batch is short or filled, never dropped. The plan knows neither files nor
 workers, so it can be stopped after any batch and goes on the same.
+
+Every epoch has the same number of batches, because trainers reckon their schedule from the first. Where repeats are
+fractional, a *round* (every image as often as it is repeated) has now a batch more, now one less; then the rounds lie
+end to end and an epoch is the next so many batches.
 """
 
 from __future__ import annotations
@@ -41,11 +45,13 @@ class PlannedBatch:
         samples: Places in the list of samples.
         variants: Which repeat of its image each is, within the epoch.
         target: (height, width) of the bucket, px.
+        round: Decides, with the seed, key and variant, every draw; the epoch, unless repeats are fractional.
     """
 
     samples: tuple[int, ...]
     variants: tuple[int, ...]
     target: tuple[int, int]
+    round: int
 
 
 class Plan:
@@ -60,6 +66,7 @@ class Plan:
         repeats: By character: how often each image comes in an epoch, "auto" or a number above 0 whose fraction is the
             share of the images that come once more, others in each epoch; "auto" for who is not named.
         max_upscale: An image enlarged beyond this goes to a smaller bucket of its aspect ratio.
+        enable_bucket: Whether there are buckets; else every image is cropped to the square of ``resolution``.
         short: A bucket's last batch is kept short ("keep") or filled with further variants from the bucket ("fill").
         rank: Which of ``world`` processes this is.
         world: How many share the epoch; each gets the same number of batches, the first ones again where they do not
@@ -79,6 +86,7 @@ class Plan:
         seed: int = 0,
         repeats: Mapping[str, float | Literal["auto"]] | None = None,
         max_upscale: float = 2.0,
+        enable_bucket: bool = True,
         short: Literal["keep", "fill"] = "keep",
         rank: int = 0,
         world: int = 1,
@@ -98,16 +106,66 @@ class Plan:
         self.epoch, self.position = 0, 0
         self._ids = sample_ids(keys)
         self._repeats = _repeats_of(samples, repeats or {})
-        targets = targets_of([(s.height, s.width) for s in samples], resolution, bucket_step, max_upscale)
+        if enable_bucket:
+            targets = targets_of([(s.height, s.width) for s in samples], resolution, bucket_step, max_upscale)
+        else:
+            targets = [(resolution, resolution)] * len(samples)
         self._buckets = sorted(set(targets))
         number = {target: i for i, target in enumerate(self._buckets)}
         self._bucket = np.array([number[t] for t in targets])
+        self._ends: list[int] = []
+        self.length = self._end(0)
+        """Batches in an epoch, those of all ranks."""
         settings = f"{batch_size} {resolution} {bucket_step} {seed} {max_upscale} {short} {world}"
         described = sorted(f"{s.key} {t} {r}" for s, t, r in zip(samples, targets, self._repeats.tolist(), strict=True))
         self.digest = hashlib.sha256("\n".join([settings, *described]).encode("utf-8", "surrogatepass")).hexdigest()
 
     def batches(self, epoch: int) -> list[PlannedBatch]:
         """This rank's batches of an epoch, in order."""
+        found = self._whole(epoch)
+        whole = [found[i % len(found)] for i in range(self.share * self.world)]
+        return whole[self.rank :: self.world]
+
+    @property
+    def share(self) -> int:
+        """Batches in an epoch for each rank."""
+        return -(-self.length // self.world)
+
+    def bucket_counts(self) -> dict[tuple[int, int], int]:
+        """Samples in an average epoch by (height, width) of their bucket, repeats included and rounded."""
+        sums = np.bincount(self._bucket, weights=self._repeats, minlength=len(self._buckets))
+        return {bucket: round(float(n)) for bucket, n in zip(self._buckets, sums, strict=True)}
+
+    def repeats_of(self, place: int) -> float:
+        """How often the image at a place comes in an epoch, on average."""
+        return float(self._repeats[place])
+
+    def _whole(self, epoch: int) -> list[PlannedBatch]:
+        """All ranks' batches of an epoch."""
+        if not (self._repeats % 1).any():
+            return self._round(epoch)
+        first, last = epoch * self.length, (epoch + 1) * self.length
+        number = 0
+        while self._end(number) <= first:
+            number += 1
+        start = self._end(number - 1) if number else 0
+        found = self._round(number)
+        while start + len(found) < last:
+            number += 1
+            found += self._round(number)
+        return found[first - start : last - start]
+
+    def _end(self, number: int) -> int:
+        """Batches in all rounds up to one."""
+        while len(self._ends) <= number:
+            places, _ = self._drawn(len(self._ends))
+            counts = np.bincount(self._bucket[places])
+            before = self._ends[-1] if self._ends else 0
+            self._ends.append(before + int((-(-counts // self.batch_size)).sum()))
+        return self._ends[number]
+
+    def _round(self, epoch: int) -> list[PlannedBatch]:
+        """All ranks' batches of a round, in order."""
         places, variants = self._drawn(epoch)
         order_words = self._words(epoch, places, variants)[:, 1]
         # Within a bucket by the drawn word; the id settles the rare tie, so that the list's order never matters.
@@ -122,14 +180,11 @@ class Plan:
                 members, repeats = self._filled(members, repeats)
             for low in range(0, len(members), self.batch_size):
                 part = slice(low, low + self.batch_size)
-                found.append(PlannedBatch(tuple(members[part].tolist()), tuple(repeats[part].tolist()), target))
+                found.append(PlannedBatch(tuple(members[part].tolist()), tuple(repeats[part].tolist()), target, epoch))
         first = np.array([b.samples[0] for b in found])
         words = self._words(epoch, first, np.array([b.variants[0] for b in found]))[:, 2]
         order = np.lexsort((self._ids[first], words))
-        found = [found[i] for i in order.tolist()]
-        share = -(-len(found) // self.world)
-        whole = [found[i % len(found)] for i in range(share * self.world)]
-        return whole[self.rank :: self.world]
+        return [found[i] for i in order.tolist()]
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
@@ -165,7 +220,7 @@ class Plan:
         return random_words(self.seed, epoch, self._ids[places], variants, 3, stream=PLAN).astype(np.int64)
 
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places and variants of an epoch's samples: each image as often as it is repeated."""
+        """Places and variants of a round's samples: each image as often as it is repeated."""
         whole = np.floor(self._repeats).astype(np.int64)
         share = self._repeats - whole
         count = whole.copy()

@@ -61,6 +61,7 @@ class DataSettings:
         batch_size: Samples per batch and rank, at least 1.
         short_batches: A bucket's last batch is kept short ("keep") or filled with further variants ("fill").
         max_upscale: A picture enlarged beyond this goes to a smaller bucket, at least 1.
+        enable_bucket: Whether pictures go to the bucket nearest in aspect ratio; else all are cropped to the square.
         cache_gb: Memory for decoded pictures, GB; after the first epoch what fits is not decoded again.
         on_error: Whether a sample that cannot be read stops the training ("raise") or is left out and counted ("skip").
         captions: What happens to captions.
@@ -80,6 +81,7 @@ class DataSettings:
     batch_size: int = 4
     short_batches: Literal["keep", "fill"] = "keep"
     max_upscale: float = 2.0
+    enable_bucket: bool = True
     cache_gb: float = 2.0
     on_error: Literal["raise", "skip"] = "raise"
     captions: CaptionSettings = field(default_factory=CaptionSettings)

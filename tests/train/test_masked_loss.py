@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_data.errors import BatchError
-from lora_data.train.masked_loss import loss_mask
+from lora_data.train.masked_loss import loss_mask, masked_mse_loss, weigh
+from lora_data.train.settings import DataSettings
 
 
 @given(st.floats(0.01, 1), st.floats(0, 1), st.integers(0, 99))
@@ -41,3 +42,27 @@ def test_wrong_arguments_are_named():
         loss_mask(torch.ones(1, 1, 2, 2), 1.5)
     with pytest.raises(BatchError, match=r"\[B, 1, h, w\]"):
         loss_mask(torch.ones(1, 2, 2), 0.0)
+
+
+def test_the_configuration_says_whether_the_loss_is_masked():
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., :2] = 1
+    weighed, weights = weigh(mask, DataSettings(background_weight=0.2))
+    assert weighed.unique().tolist() == pytest.approx([0.2, 1.0])
+    assert float(weights) == pytest.approx(1 / 0.6)
+    weighed, weights = weigh(mask, DataSettings(masked_loss=False))
+    assert weighed.unique().tolist() == [1.0]
+    assert weights.tolist() == [1.0]
+
+
+def test_the_loss_of_latents_follows_the_mask_of_pixels():
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[0, :, :8] = 1
+    mask[1] = 1
+    weighed, weights = loss_mask(mask, 0.0)
+    prediction, target = torch.zeros(2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
+    prediction[0, :, 1] = 9  # all of it on the background
+    prediction[1] = 0.5
+    assert float(masked_mse_loss(prediction, target, weighed, weights)) == pytest.approx((0 + 0.25) / 2)
+    prediction[0, :, 0] = 0.5
+    assert float(masked_mse_loss(prediction, target, weighed, weights)) == pytest.approx(0.25)

@@ -49,19 +49,42 @@ def test_an_epoch_depends_on_seed_and_epoch_and_not_on_the_order_of_the_samples(
 )  # fmt: skip
 def test_every_image_comes_as_often_as_it_should(count: int, batch_size: int, repeats: Any, epoch: int, short: Any):
     samples = many(count, characters=1)
-    batches = plan(samples, batch_size=batch_size, repeats={"c0": repeats}, short=short).batches(epoch)
+    made = plan(samples, batch_size=batch_size, repeats={"c0": repeats}, short=short)
     number = auto_repeats(count) if repeats == "auto" else repeats
-    drawn = [(i, v) for b in batches for i, v in zip(b.samples, b.variants, strict=True)]
-    assert len(set(drawn)) == len(drawn)
-    if short == "keep":
+    epochs = [made.batches(e) for e in range(epoch, epoch + 3)]
+    assert {len(e) for e in epochs} == {made.length}
+    rounds = {b.round: [c for e in epochs for c in e if c.round == b.round] for e in epochs for b in e}
+    if number == int(number):
+        assert [*rounds] == [epoch, epoch + 1, epoch + 2]
+        whole_rounds = [*rounds]
+    else:  # the first and the last may have begun before or end after
+        whole_rounds = [*rounds][1:-1] if epoch else [*rounds][:-1]
+    for batches in (rounds[r] for r in whole_rounds):
+        drawn = [(i, v) for b in batches for i, v in zip(b.samples, b.variants, strict=True)]
+        assert len(set(drawn)) == len(drawn)
+        if short == "fill":
+            assert all(len(b.samples) == batch_size for b in batches)
+            continue
         found = Counter(i for i, _ in drawn)
         assert {found[i] for i in range(count)} <= {int(number), int(number) + 1}
         whole = int(number) * count
         more = 0 if number == int(number) else max(1, round((number - int(number)) * count))
         assert len(drawn) == whole + more
         assert all({v for j, v in drawn if j == i} == set(range(found[i])) for i in found)
-    else:
-        assert all(len(b.samples) == batch_size for b in batches)
+
+
+def test_rounds_lie_end_to_end():
+    samples = many(37)
+    made = plan(samples, repeats={"c0": 1.3, "c1": 0.4})
+    lengths = {len(made._round(r)) for r in range(12)}
+    assert len(lengths) > 1  # else there is nothing to lay end to end
+    stream = [b for epoch in range(10) for b in made.batches(epoch)]
+    assert stream == [b for r in range(12) for b in made._round(r)][: len(stream)]
+
+
+def test_without_buckets_every_batch_is_a_square():
+    made = plan(many(30), enable_bucket=False)
+    assert {b.target for b in made.batches(0)} == {(512, 512)}
 
 
 def test_auto_aims_at_400_to_600_an_epoch_and_at_most_3_an_image():
@@ -73,7 +96,8 @@ def test_auto_aims_at_400_to_600_an_epoch_and_at_most_3_an_image():
 def test_a_fraction_chooses_other_images_in_other_epochs():
     samples = many(40, characters=1)
     half = plan(samples, repeats={"c0": 0.5})
-    chosen = [{i for b in half.batches(epoch) for i in b.samples} for epoch in range(25)]
+    stream = [b for epoch in range(28) for b in half.batches(epoch)]
+    chosen = [{i for b in stream if b.round == number for i in b.samples} for number in range(25)]
     assert all(len(c) == 20 for c in chosen)
     assert len({tuple(sorted(c)) for c in chosen}) == 25
     assert set().union(*chosen) == set(range(40))
