@@ -9,6 +9,7 @@ cut-outs are.
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lora_data.augment import Batch
+from lora_data.errors import LoraDataError
 
 Assembled = tuple[Batch, dict[str, Any]]
 """Cut-outs, and what the trainer reads beside what is made of them (captions, tokens)."""
@@ -34,6 +36,7 @@ class LazyBatch(MutableMapping[str, Any]):
         self._finish = finish
         self._assembled: Assembled | None = None
         self._fields: dict[str, Any] | None = None
+        self._error: Exception | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> LazyBatch:
         """Make the batch on a device, or move there what is made; calling it again changes nothing.
@@ -60,6 +63,8 @@ class LazyBatch(MutableMapping[str, Any]):
         return self
 
     def _assembled_now(self) -> Assembled:
+        if self._error is not None:
+            raise self._error
         if self._assembled is None:
             assert self._assemble is not None
             self._assembled, self._assemble = self._assemble(), None
@@ -88,12 +93,14 @@ class LazyBatch(MutableMapping[str, Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         if self._fields is None:
-            self._assembled_now()
-        return {"finish": self._finish, "assembled": self._assembled, "fields": self._fields}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._assemble, self._finish = None, state["finish"]
-        self._assembled, self._fields = state["assembled"], state["fields"]
+            # A worker pickles in a thread whose errors are lost, and the main process would wait for ever.
+            try:
+                self._assembled_now()
+            except LoraDataError as error:
+                self._error = error
+            except Exception:  # noqa: BLE001  # raised again where the batch arrives
+                self._error = RuntimeError(f"a batch could not be read in a worker process:\n{traceback.format_exc()}")
+        return {**self.__dict__, "_assemble": None}
 
 
 def _moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:

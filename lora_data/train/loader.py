@@ -7,6 +7,7 @@ and draws are the same, and a loader that is stopped after any batch goes on wit
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
@@ -103,6 +104,9 @@ class Assembler:
         self.dataset = dataset
         self._threads = num_threads
         self._data, self._characters = config.data, config.characters
+        self._plain = dataclasses.replace(
+            config.data.captions, shuffle=False, tag_dropout=0.0, dropout=0.0, wildcard=False
+        )
         policies = [config.augment, *(settings.augment for settings in config.characters.values())]
         self._coverage = any(policy.ratio_of == "matte" for policy in policies)
 
@@ -124,7 +128,7 @@ class Assembler:
                 wrong.append(str(read))
                 continue
             pictures.append(read)
-            texts.append(self.caption(place, variant, planned.round))
+            texts.append(self._caption(place, variant, planned.round))
             places.append(place)
             variants.append(variant)
         if not pictures:
@@ -165,14 +169,17 @@ class Assembler:
         except ShardError as error:
             return error
 
-    def caption(self, place: int, variant: int = 0, epoch: int = 0) -> str:
-        """One draw of a sample's caption."""
+    def plain_caption(self, place: int) -> str:
+        """A sample's caption with nothing shuffled, dropped or chosen."""
+        return self._caption(place, 0, 0, plain=True)
+
+    def _caption(self, place: int, variant: int, epoch: int, *, plain: bool = False) -> str:
         entry = self.dataset.samples[place]
         settings = self._characters.get(entry.character, CharacterSettings())
         return draw_caption(
             self.dataset.caption(place) or settings.caption,
             settings.token_of(entry.character),
-            self._data.captions,
+            self._plain if plain else self._data.captions,
             seed=self._data.seed,
             epoch=epoch,
             key=entry.key,

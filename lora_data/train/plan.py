@@ -110,6 +110,8 @@ class Plan:
             targets = targets_of([(s.height, s.width) for s in samples], resolution, bucket_step, max_upscale)
         else:
             targets = [(resolution, resolution)] * len(samples)
+        self.targets = targets
+        """(height, width) of each sample's bucket, px."""
         self._buckets = sorted(set(targets))
         number = {target: i for i, target in enumerate(self._buckets)}
         self._bucket = np.array([number[t] for t in targets])

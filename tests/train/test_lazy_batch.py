@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lora_data.augment import Batch
+from lora_data.errors import ShardError
 from lora_data.train.lazy_batch import Assembled, LazyBatch
 
 
@@ -84,6 +85,17 @@ def test_a_type_error_inside_is_not_taken_for_an_older_signature():
     for _ in range(2):  # nothing was used up by the first try
         with pytest.raises(RuntimeError, match="a bug"):
             batch.to("cpu", non_blocking=True)
+
+
+@pytest.mark.parametrize(("error", "found"), [(ShardError("shard 3"), ShardError), (KeyError("bug"), RuntimeError)])
+def test_what_goes_wrong_in_a_worker_is_said_in_the_main_process(error: Exception, found: type[Exception]):
+    def wrong() -> Assembled:
+        raise error
+
+    travelled = pickle.loads(pickle.dumps(LazyBatch(wrong, finish)))
+    for _ in range(2):
+        with pytest.raises(found, match=r"shard 3|bug"):
+            travelled.to("cpu")
 
 
 def test_entries_may_be_replaced_as_trainers_do():
