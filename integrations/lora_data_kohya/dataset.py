@@ -94,24 +94,14 @@ class Dataset(MinimalDataset):  # pyright: ignore[reportUntypedBaseClass]
 
     def is_text_encoder_output_cacheable(self, cache_supports_dropout: bool = False) -> bool:
         """True: captions may be cached where there are finitely many; else it is an error that names the key."""
-        captions = self._config.data.captions
-        for key in ("shuffle", "tag_dropout", "wildcard"):
-            if getattr(captions, key):
-                raise ConfigError(
-                    f"--cache_text_encoder_outputs needs captions that stay the same: data.captions.{key} is "
-                    f"{getattr(captions, key)!r}"
-                )
-        return True
+        return bool(self._assembler.all_captions("--cache_text_encoder_outputs"))
 
     def new_cache_text_encoder_outputs(self, models: list[Any], accelerator: Any) -> None:
         """Encode every caption once, by the trainer's own strategy."""
-        self.is_text_encoder_output_cacheable()
-        captions = {self._assembler.plain_caption(place) for place in range(len(self._shards))}
-        if self._config.data.captions.dropout > 0:
-            captions.add("")
+        captions = self._assembler.all_captions("--cache_text_encoder_outputs")
         folder = Path(self._config.data.shards) / CACHE_FOLDER
         folder.mkdir(exist_ok=True)
-        for caption in sorted(captions):
+        for caption in captions:
             name = hashlib.sha256(caption.encode("utf-8", "surrogatepass")).hexdigest()[:32]
             self.image_data[caption] = ImageInfo(name, 1, caption, False, str(folder / f"{name}.txt"))
         super().new_cache_text_encoder_outputs(models, accelerator)

@@ -6,13 +6,17 @@ Lossless WebP of 1024 px, one thread: OpenCV 7.5 ms, torchvision 7.4, Pillow 20;
 from __future__ import annotations
 
 import io
-from importlib.util import find_spec
+import threading
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from lora_data.errors import ShardError
+
+_importing = threading.Lock()
 
 
 def decode_rgba(data: bytes | memoryview, where: str) -> np.ndarray:
@@ -28,7 +32,9 @@ def decode_rgba(data: bytes | memoryview, where: str) -> np.ndarray:
     Raises:
         ShardError: The bytes do not decode.
     """
-    pixels = _by_opencv(data) if find_spec("cv2") is not None else None
+    with _importing:  # OpenCV replaces itself while it is imported; another thread must not see it half done
+        cv2 = _opencv()
+    pixels = None if cv2 is None else _by_opencv(cv2, data)
     if pixels is not None:
         return pixels
     try:
@@ -37,10 +43,17 @@ def decode_rgba(data: bytes | memoryview, where: str) -> np.ndarray:
         raise ShardError(f"{where} does not decode: {error}") from None
 
 
-def _by_opencv(data: bytes | memoryview) -> np.ndarray | None:
-    """By OpenCV, or None where it cannot (then Pillow says why, or can)."""
-    import cv2
+@cache
+def _opencv() -> Any:
+    """OpenCV, or None where it is not installed or cannot be loaded (its desktop build wants libGL)."""
+    try:
+        return import_module("cv2")
+    except ImportError:
+        return None
 
+
+def _by_opencv(cv2: Any, data: bytes | memoryview) -> np.ndarray | None:
+    """By OpenCV, or None where it cannot (then Pillow says why, or can)."""
     encoded = np.frombuffer(data, np.uint8)
     found: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None
     if found is None or found.dtype != np.uint8 or found.ndim != 3:

@@ -77,6 +77,8 @@ class LazyBatch(MutableMapping[str, Any]):
         return self._fields
 
     def __getitem__(self, name: str) -> Any:
+        if self._fields is None and name in self._assembled_now()[1]:
+            return self._assembled_now()[1][name]  # a pass that only reads captions makes no picture
         return self._made()[name]
 
     def __setitem__(self, name: str, value: Any) -> None:

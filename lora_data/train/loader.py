@@ -110,14 +110,19 @@ class Assembler:
         policies = [config.augment, *(settings.augment for settings in config.characters.values())]
         self._coverage = any(policy.ratio_of == "matte" for policy in policies)
 
-    def __call__(self, planned: PlannedBatch) -> Made:
+    def __call__(self, planned: PlannedBatch, *, caption_round: int | None = None) -> Made:
         """Read, decode and place the samples.
+
+        Args:
+            planned: What the batch holds.
+            caption_round: The captions are those of another round.
 
         Raises:
             ShardError: A sample cannot be read and ``on_error`` is "raise".
         """
         pictures: list[Any] = []
         texts: list[str] = []
+        caption_round = planned.round if caption_round is None else caption_round
         places: list[int] = []
         variants: list[int] = []
         wrong: list[str] = []
@@ -128,7 +133,7 @@ class Assembler:
                 wrong.append(str(read))
                 continue
             pictures.append(read)
-            texts.append(self._caption(place, variant, planned.round))
+            texts.append(self._caption(place, variant, caption_round))
             places.append(place)
             variants.append(variant)
         if not pictures:
@@ -168,6 +173,24 @@ class Assembler:
             return self.dataset.image(place)
         except ShardError as error:
             return error
+
+    def all_captions(self, purpose: str) -> list[str]:
+        """Every caption there can be, sorted; the empty one too where captions are dropped.
+
+        Args:
+            purpose: What needs them to be finitely many, for the error.
+
+        Raises:
+            ConfigError: They are shuffled, thinned or chosen from, so that there is no such list.
+        """
+        for key in ("shuffle", "tag_dropout", "wildcard"):
+            if getattr(self._data.captions, key):
+                raise ConfigError(
+                    f"{purpose} needs captions that stay the same: leave out data.captions.{key}, which is "
+                    f"{getattr(self._data.captions, key)!r}"
+                )
+        found = {self.plain_caption(place) for place in range(len(self.dataset))}
+        return sorted(found | {""} if self._data.captions.dropout > 0 else found)
 
     def plain_caption(self, place: int) -> str:
         """A sample's caption with nothing shuffled, dropped or chosen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -24,14 +25,18 @@ class Made:
     caption: str
 
 
-def made_in(config: Config, epoch: int) -> list[list[Made]]:
-    """The batches of an epoch in the plan's order, in plain torch (a trainer's environment may have no numba)."""
+def made_in(config: Config, epoch: int, *, frozen: bool = False) -> list[list[Made]]:
+    """The batches of an epoch in the plan's order, in plain torch (a trainer's environment may have no numba).
+
+    Frozen: the samples, order and captions of the first epoch with the augmentation of this one.
+    """
     dataset = ShardDataset(config.data.shards)
     augment = CharacterAugment(config, backend="eager")
     assemble = Assembler(dataset, config)
     found: list[list[Made]] = []
-    for planned in make_plan(dataset, config).batches(epoch):
-        batch, wrong = assemble(planned)
+    for one in make_plan(dataset, config).batches(0 if frozen else epoch):
+        planned = dataclasses.replace(one, round=epoch) if frozen else one
+        batch, wrong = assemble(planned, caption_round=one.round)
         assert batch is not None
         assert not wrong
         out = augment(batch)

@@ -136,7 +136,7 @@ def test_any_picture_decodes_to_rgba_alike_with_and_without_opencv(
     buffer = io.BytesIO()
     Image.fromarray(random).convert(mode).save(buffer, file_format, lossless=True, exact=True)
     with_opencv = decode_rgba(buffer.getvalue(), "here")
-    monkeypatch.setattr("lora_data.train.decode.find_spec", lambda name: None)
+    monkeypatch.setattr("lora_data.train.decode._opencv", lambda: None)
     without = decode_rgba(buffer.getvalue(), "here")
     assert with_opencv.shape == without.shape == (20, 24, 4)
     assert np.array_equal(with_opencv, without)
