@@ -126,20 +126,34 @@ def read_index(folder: Path) -> Index:
     path = folder / INDEX
     if not path.is_file():
         raise ShardError(f"no {INDEX} in {folder}: expected a folder that `lora-data precompute` wrote (OUT/shards)")
+    index = parse_index(path.read_bytes(), str(path))
+    for shard in index.shards:
+        found = folder / shard.name
+        if not found.is_file():
+            raise ShardError(f"shard {shard.name} is missing from {folder}; the index names {len(index.shards)} shards")
+        if found.stat().st_size != shard.bytes:
+            raise ShardError(f"shard {found} has {found.stat().st_size} bytes, the index says {shard.bytes}")
+    return index
+
+
+def parse_index(data: bytes, where: str) -> Index:
+    """Read the content of an ``index.json``.
+
+    Args:
+        data: Its bytes.
+        where: What it is, for the error.
+
+    Raises:
+        ShardError: It is unreadable or of another format.
+    """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(data)
         if content["format"] != FORMAT:
-            raise ShardError(f"{path} has format {content['format']}, this version reads {FORMAT}")
+            raise ShardError(f"{where} has format {content['format']}, this version reads {FORMAT}")
         shards = tuple(ShardEntry(**entry) for entry in content["shards"])
         samples = tuple(_sample_entry(entry) for entry in content["samples"])
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ShardError(f"{path} cannot be read: {error!r}") from None
-    for shard in shards:
-        found = folder / shard.name
-        if not found.is_file():
-            raise ShardError(f"shard {shard.name} is missing from {folder}; the index names {len(shards)} shards")
-        if found.stat().st_size != shard.bytes:
-            raise ShardError(f"shard {found} has {found.stat().st_size} bytes, the index says {shard.bytes}")
+        raise ShardError(f"{where} cannot be read: {error!r}") from None
     return Index(shards, samples, FORMAT)
 
 
@@ -189,7 +203,7 @@ class _Writer:
         self._tar.close()
         path = self.folder / self._name
         character = self._open[0].character
-        self.shards.append(ShardEntry(self._name, character, len(self._open), path.stat().st_size, _digest(path)))
+        self.shards.append(ShardEntry(self._name, character, len(self._open), path.stat().st_size, file_digest(path)))
         self.entries += self._open
         self._tar, self._open = None, []
 
@@ -208,7 +222,8 @@ def _safe_name(character: str, taken: set[str]) -> str:
     return slug if slug == character and slug not in taken else f"{slug}-{digest}".strip("-")
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

@@ -14,7 +14,7 @@ LAYERS = [
     ["errors"],
     ["manifest", "rng", "colour", "matte", "clustering", "progress", "augment.policy"],
     ["sample", "metrics", "fingerprint", "shards", "store", "decode", "sources", "sam2", "table"],
-    ["stage", "train.settings"],
+    ["stage", "remote", "train.settings"],
     ["backends"],
     ["stages"],
     ["config"],

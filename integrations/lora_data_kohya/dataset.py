@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lora_data import CharacterAugment, ConfigError, ShardDataset
@@ -99,7 +98,7 @@ class Dataset(MinimalDataset):  # pyright: ignore[reportUntypedBaseClass]
     def new_cache_text_encoder_outputs(self, models: list[Any], accelerator: Any) -> None:
         """Encode every caption once, by the trainer's own strategy."""
         captions = self._assembler.all_captions("--cache_text_encoder_outputs")
-        folder = Path(self._config.data.shards) / CACHE_FOLDER
+        folder = self._shards.folder / CACHE_FOLDER
         folder.mkdir(exist_ok=True)
         for caption in captions:
             name = hashlib.sha256(caption.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, overload
 
 import torch
@@ -27,6 +26,7 @@ from lora_data.augment.params import AugmentParams, Crop, check_params
 from lora_data.augment.photometry import finish, noise_table
 from lora_data.augment.table import Table, make_table
 from lora_data.errors import BatchError, MissingExtraError
+from lora_data.remote import local_shards
 from lora_data.shards import INDEX, read_index
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class CharacterAugment(nn.Module):
     ) -> None:
         super().__init__()
         if counts is None:
-            shards = Path(config.data.shards)
+            shards = local_shards(config.data.shards)
             counts = read_index(shards).counts() if (shards / INDEX).is_file() else None
         for name, wanted in (("dtype", dtype), ("mask_dtype", mask_dtype or dtype)):
             allowed = (torch.float32, torch.bfloat16, torch.float16, *([torch.uint8] if name == "mask_dtype" else []))

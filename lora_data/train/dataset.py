@@ -15,6 +15,7 @@ import numpy as np
 from torch.utils.data import Dataset, get_worker_info
 
 from lora_data.errors import ShardError
+from lora_data.remote import local_shards
 from lora_data.shards import SampleEntry, read_index
 from lora_data.train.decode import decode_rgba
 
@@ -69,7 +70,7 @@ class ShardDataset(Dataset[Sample]):
     out would be missed as soon as what came instead.
 
     Args:
-        shards: Folder that ``lora-data precompute`` wrote (OUT/shards).
+        shards: Folder that ``lora-data precompute`` wrote (OUT/shards), or its URL: then of this machine's copy.
         cache_gb: Budget for decoded pictures, GB; the worker processes of one loader share it.
 
     Raises:
@@ -77,7 +78,7 @@ class ShardDataset(Dataset[Sample]):
     """
 
     def __init__(self, shards: str | Path, *, cache_gb: float = 0.0) -> None:
-        self.folder = Path(shards)
+        self.folder = local_shards(shards)
         self.index = read_index(self.folder)
         self.samples: tuple[SampleEntry, ...] = self.index.samples
         self._budget = int(cache_gb * 1e9)
