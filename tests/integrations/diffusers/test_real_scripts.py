@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,14 @@ from typing import Any
 
 import pytest
 import torch
+from lora_data_diffusers import FAMILIES, CharacterDataset, Family
+from lora_data_diffusers.dataset import Place
 from lora_data_diffusers.masked import mask_like
 
 from lora_data import Config, load_config
 from tests.conftest import ROOT
 from tests.integrations.expected import Made, find, made_in
+from tests.integrations.tiny_pipelines import clip_tokenizer
 from tests.train.pictures import write_small
 
 pytestmark = pytest.mark.skipif("DIFFUSERS_EXAMPLES" not in os.environ, reason="DIFFUSERS_EXAMPLES names no checkout")
@@ -95,6 +99,26 @@ def check(record: dict[str, list[Any]], batches: list[list[Made]]) -> None:
         expected = before * mask_like(before, masks) * weights
         assert torch.allclose(after, expected, rtol=1e-3, atol=1e-7)
         assert not torch.allclose(after, before, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.script)
+def test_every_family_is_as_the_table_says(family: Family, work: Path):
+    """What a script reads of a dataset and of a batch is what ours have; how it keeps captions is what we think."""
+    text = (Path(os.environ["DIFFUSERS_EXAMPLES"]) / "dreambooth" / f"{family.script}.py").read_text(encoding="utf-8")
+    assert all(
+        f"\n{form}" in text for form in ("class DreamBoothDataset(", "def collate_fn(", "def parse_args(", "def main(")
+    )
+    attributes = set(re.findall(r"\btrain_dataset\.(\w+)", text))
+    assert attributes <= {"custom_instance_prompts", "num_instance_images"}
+    dataset = CharacterDataset(work / "luca.toml", family.script, tokenizer=clip_tokenizer(work / "clip"))
+    batch = dataset[Place(0, 0)]
+    assert set(re.findall(r'\bbatch\["(\w+)"\]', text)) <= {*batch}
+    kept = {"each step": False, "once": "cache[idx]" in text, "frozen": "prompt_embeds_cache[step]" in text}
+    assert ("prompt_embeds_cache[" in text) == (family.prompts != "each step")
+    assert family.prompts == "each step" or kept[family.prompts]
+    assert ("class BucketBatchSampler(" in text) == (family.prompts != "each step")
+    square = "target_size = (args.resolution, args.resolution)" in text
+    assert family.buckets != square
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

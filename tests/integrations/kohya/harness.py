@@ -81,7 +81,9 @@ def watch() -> None:
         after = masked(loss, batch)
         outputs = batch.get("text_encoder_outputs_list")
         entry = {name: batch[name] for name in ("alpha_masks", "loss_weights", "captions", "image_keys")}
-        RECORD["masked"].append({**entry, "before": loss.detach().clone(), "after": after.detach().clone()})
+        RECORD["masked"].append(
+            {**entry, "names": [*batch], "before": loss.detach().clone(), "after": after.detach().clone()}
+        )
         RECORD["conditions"].append(None if outputs is None else [o.shape for o in outputs])
         return after
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,21 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
     with safe_open(str(path), "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+@pytest.mark.parametrize("script", ["train", "sdxl_train", "flux_train", "sd3_train", "lumina_train"])
+def test_every_entry_that_a_trainer_reads_is_there(work: Path, script: str):
+    root = Path(os.environ["SD_SCRIPTS"])
+    texts = [(root / name).read_text(encoding="utf-8") for name in ("train_network.py", f"{script}_network.py")]
+    texts.append((root / "library" / "custom_train_functions.py").read_text(encoding="utf-8"))
+    read = {key for text in texts for key in re.findall(r"""\bbatch(?:\[|\.get\()["'](\w+)["']""", text)}
+    config = configure(work)
+    record, _ = run(work, "launcher", "train_network.py", config, "--max_train_steps", "1")
+    given = set(record["masked"][0]["names"])
+    # SDXL's script keeps a method from before the strategies that nothing calls.
+    dead = {"input_ids", "input_ids2", *(f"text_encoder_{n}_list" for n in ("outputs1", "outputs2", "pool2"))}
+    assert read - given - dead == {"conditioning_images"}  # those would win over our masks
+    assert {"images", "loss_weights", "alpha_masks"} <= read
 
 
 def test_train_network_by_the_launcher(work: Path):
