@@ -52,11 +52,17 @@ def test_each_make_target_is_there_and_ci_runs_the_test_command():
 
 def test_every_other_command_is_one_that_ci_has_run():
     makefile = (ROOT / "Makefile").read_text()
+    run_elsewhere = "".join(
+        (ROOT / "tests" / name).read_text() for name in ("test_examples.py", "integrations/test_command_lines.py")
+    )
     for command in commands():
         words = shlex.split(command)
         if words[0] == "make" or words[0].endswith("lora-data"):
             continue
         arguments = " ".join(words[1:])
+        if words[1].startswith("examples/"):
+            assert f'"{words[1].removeprefix("examples/")}"' in run_elsewhere, command
+            continue
         known = ("-m venv .venv", "-e .[precompute,examples,dev]", "-m pytest --numprocesses auto")
         assert any(k in arguments for k in known), command
     assert '--editable ".[precompute,examples,dev]"' in makefile

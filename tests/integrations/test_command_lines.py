@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from examples.tiny_model import write_clip_tokenizer
 from lora_data import load_config
 from tests.conftest import ROOT
-from tests.integrations.tokenizers import write_clip_tokenizer
 from tests.train.pictures import write_small
 
 EXAMPLES = ROOT / "examples"

@@ -8,74 +8,39 @@ from typing import Any
 
 import torch
 
-from tests.integrations.tokenizers import clip_vocabulary, write_clip_tokenizer
+from examples.tiny_model import (
+    clip_vocabulary,
+    noise_schedule,
+    tiny_clip,
+    tiny_stable_diffusion,
+    tiny_unet,
+    tiny_vae,
+    write_clip_tokenizer,
+)
 
 # Their packages export by lazy modules that type checkers do not follow.
 diffusers: Any = importlib.import_module("diffusers")
 transformers: Any = importlib.import_module("transformers")
-WORDS = len(clip_vocabulary())
-
-
-def clip_text(cls: str = "CLIPTextModel") -> Any:
-    """A CLIP text model, 32 wide, two layers."""
-    config = transformers.CLIPTextConfig(
-        vocab_size=WORDS, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=77, projection_dim=32, bos_token_id=WORDS - 2, eos_token_id=WORDS - 1,
-        pad_token_id=WORDS - 1,
-    )  # fmt: skip
-    return getattr(transformers, cls)(config)
 
 
 def clip_tokenizer(folder: Path) -> Any:
-    """The tests' CLIP tokenizer."""
+    """A CLIP tokenizer of single bytes."""
     if not folder.exists():
         write_clip_tokenizer(folder)
     return transformers.CLIPTokenizer.from_pretrained(str(folder))
 
 
-def vae(**changes: Any) -> Any:
-    """A VAE that halves the sides."""
-    return diffusers.AutoencoderKL(
-        **{
-            "block_out_channels": (8, 16), "down_block_types": ("DownEncoderBlock2D",) * 2,
-            "up_block_types": ("UpDecoderBlock2D",) * 2, "latent_channels": 4, "norm_num_groups": 4,
-            "sample_size": 32, **changes,
-        }
-    )  # fmt: skip
-
-
-def unet(**changes: Any) -> Any:
-    """A UNet of two levels."""
-    return diffusers.UNet2DConditionModel(
-        block_out_channels=(8, 16), layers_per_block=1, sample_size=16, in_channels=4, out_channels=4,
-        norm_num_groups=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **changes,
-    )  # fmt: skip
-
-
-def scheduler() -> Any:
-    """Stable Diffusion's."""
-    return diffusers.DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
-        clip_sample=False, steps_offset=1,
-    )  # fmt: skip
-
-
 def sd15(scratch: Path) -> Any:
     """Stable Diffusion 1.5 in small."""
-    return diffusers.StableDiffusionPipeline(
-        vae=vae(), text_encoder=clip_text(), tokenizer=clip_tokenizer(scratch), scheduler=scheduler(),
-        unet=unet(attention_head_dim=4, cross_attention_dim=32), safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
-    )  # fmt: skip
+    return tiny_stable_diffusion()
 
 
 def sdxl(scratch: Path) -> Any:
     """SDXL in small."""
     return diffusers.StableDiffusionXLPipeline(
-        vae=vae(), text_encoder=clip_text(), text_encoder_2=clip_text("CLIPTextModelWithProjection"),
-        tokenizer=clip_tokenizer(scratch), tokenizer_2=clip_tokenizer(scratch), scheduler=scheduler(),
-        unet=unet(
+        vae=tiny_vae(), text_encoder=tiny_clip(), text_encoder_2=tiny_clip("CLIPTextModelWithProjection"),
+        tokenizer=clip_tokenizer(scratch), tokenizer_2=clip_tokenizer(scratch), scheduler=noise_schedule(),
+        unet=tiny_unet(
             attention_head_dim=(2, 4), use_linear_projection=True, transformer_layers_per_block=(1, 1),
             cross_attention_dim=64, addition_embed_type="text_time", addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=6 * 8 + 32,
@@ -91,10 +56,10 @@ def flux(scratch: Path) -> Any:
         vocab_size=len(pieces), d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2, decoder_start_token_id=0
     )
     return diffusers.FluxPipeline(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), text_encoder=clip_text(),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), text_encoder=tiny_clip(),
         tokenizer=clip_tokenizer(scratch), text_encoder_2=transformers.T5EncoderModel(t5),
         tokenizer_2=transformers.T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512),
-        vae=vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5),
+        vae=tiny_vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5),
         transformer=diffusers.FluxTransformer2DModel(
             patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
             num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8),
@@ -135,7 +100,7 @@ def z_image(scratch: Path) -> Any:
         transformer.cap_pad_token.fill_(1.0)
     return diffusers.ZImagePipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), text_encoder=encoder, tokenizer=tokenizer,
-        vae=vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159), transformer=transformer,
+        vae=tiny_vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159), transformer=transformer,
     )  # fmt: skip
 
 

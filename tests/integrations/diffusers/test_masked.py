@@ -10,6 +10,7 @@ from lora_data_diffusers import GradientMask
 from lora_data_diffusers.masked import denoiser_in, mask_like
 from torch import Tensor, nn
 
+from examples.tiny_model import tiny_unet
 from lora_data.errors import BatchError
 from lora_data.train.masked_loss import loss_mask, masked_mse_loss
 
@@ -104,9 +105,7 @@ def test_a_shape_that_is_not_understood_is_an_error():
 
 
 def test_the_denoiser_is_the_one_that_diffusers_made():
-    unet = importlib.import_module("tests.integrations.tiny_pipelines").unet(
-        attention_head_dim=4, cross_attention_dim=32
-    )
+    unet = tiny_unet(attention_head_dim=4, cross_attention_dim=32)
     assert denoiser_in([nn.Linear(1, 1), unet]) is unet
     with pytest.raises(BatchError, match=r"prepares 0 models.*Linear"):
         denoiser_in([nn.Linear(1, 1)])

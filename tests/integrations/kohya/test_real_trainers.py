@@ -18,10 +18,10 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from examples.tiny_model import write_clip_tokenizer
 from lora_data import Config, load_config
 from tests.conftest import ROOT
 from tests.integrations.expected import find, made_in
-from tests.integrations.tokenizers import write_clip_tokenizer
 from tests.train.pictures import write_small
 
 pytestmark = pytest.mark.skipif("SD_SCRIPTS" not in os.environ, reason="SD_SCRIPTS names no checkout of sd-scripts")
