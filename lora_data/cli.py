@@ -99,6 +99,23 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. data.background=white")
     export.set_defaults(run=_export)
 
+    models = commands.add_parser("models", help="the networks' weights: list, fetch, check")
+    acts = models.add_subparsers(required=True, metavar="ACTION")
+    for name, text in (
+        ("list", "what there is, under which licence, and what is here"),
+        ("pull", "fetch weights; a broken download goes on where it stopped"),
+        ("verify", "check the digests of the weights that are here"),
+        ("path", "where the weights are"),
+    ):
+        act = acts.add_parser(name, help=text)
+        act.add_argument("--models", type=Path, metavar="DIR", help="folder of weights (default: LORA_DATA_MODELS)")
+        if name == "pull":
+            act.add_argument("names", nargs="+", metavar="NAME", help="as models list shows them")
+            act.add_argument("--accept-licence", action="store_true", help="accept a restricting licence, once")
+        elif name != "list":
+            act.add_argument("names", nargs="*", metavar="NAME", help="default: all that are here")
+        act.set_defaults(run=_models, act=name)
+
     inspect = commands.add_parser("inspect", help="a table per character of what the shards hold")
     inspect.add_argument("shards", type=Path, metavar="OUT/shards")
     inspect.set_defaults(run=_inspect)
@@ -118,6 +135,41 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _models(options: argparse.Namespace) -> int:
+    from lora_data.models.registry import MODELS, model_named
+    from lora_data.models.weights import Weights, models_folder
+
+    weights = Weights(models_folder(options.models))
+    if options.act == "list":
+        rows = [("model", "task", "here", "licence")]
+        for model in MODELS:
+            here = "yes" if (weights.folder / model.file).is_file() else "no"
+            rows.append((model.name, model.task, here, model.licence if model.commercial else f"{model.licence} (!)"))
+        _print_table(rows, left=4)
+        print(f"\nfolder: {weights.folder}\n(!) is accepted once, by lora-data models pull NAME --accept-licence")
+        return 0
+    chosen = [model_named(name) for name in options.names]
+    if options.act == "pull":
+        _need_precompute("lora-data models pull")
+        from lora_data.progress import download_bar
+
+        for model in chosen:
+            if options.accept_licence:
+                weights.accept(model)
+            with download_bar(model.name) as advance:
+                pinned = weights.pull(model, advance)
+            remark = "; its digest was not known and is pinned now" if pinned else ""
+            print(f"{model.name}: {weights.folder / model.file}{remark}")
+        return 0
+    chosen = chosen or [model for model in MODELS if (weights.folder / model.file).is_file()]
+    for model in chosen:
+        if options.act == "verify":
+            print(f"{model.name}: {weights.verify(model)}")
+        else:
+            print(weights.path(model))
+    return 0
 
 
 def _precompute(options: argparse.Namespace) -> int:
@@ -184,15 +236,19 @@ def _inspect(options: argparse.Namespace) -> int:
         middle = sorted(samples, key=lambda s: (s.width * s.height, s.key))[len(samples) // 2]
         megabytes = sum(s.bytes for s in shards) / 1e6
         rows.append((name, str(len(samples)), str(len(shards)), f"{middle.width}x{middle.height}", f"{megabytes:.1f}"))
+    _print_table(rows, left=1)
+    return 0
+
+
+def _print_table(rows: Sequence[tuple[str, ...]], left: int) -> None:
+    """Print rows in columns; the first ``left`` ones are set to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        print(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
+        cells = (
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-    return 0
+        print("  ".join(cells).rstrip())
 
 
 def _preview(options: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@
     ├── MissingExtraError  an optional dependency is not installed (exit code 2)
     ├── ImageError         one image cannot be used; becomes an error row, never a crash
     ├── ShardError         a shard, its index or a sample in it is missing or damaged
+    ├── DownloadError      a file cannot be fetched, or is not what it must be
+    ├── ModelError         a model's weights are missing or wrong, or their licence is not accepted
     ├── BatchError         a batch or its parameters are not what the augmentation takes
     └── RunError           the run could not finish (exit code 1)
 
@@ -54,6 +56,14 @@ class ImageError(LoraDataError):
 
 class ShardError(LoraDataError):
     """A shard, its index, or a sample in it is missing or damaged."""
+
+
+class DownloadError(LoraDataError):
+    """A file cannot be fetched, or is not what it must be."""
+
+
+class ModelError(LoraDataError):
+    """A model's weights are missing, damaged, of another architecture, or their licence was not accepted."""
 
 
 class BatchError(LoraDataError, ValueError):

@@ -9,18 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import urllib.request
 import warnings
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from lora_data.errors import ShardError
-from lora_data.shards import INDEX, file_digest, parse_index
-
-CACHE = "LORA_DATA_CACHE"
-"""Environment variable: where copies go; ``~/.cache/lora_data`` where it is not set."""
+from lora_data.download import download, file_digest, read_url, user_cache
+from lora_data.errors import DownloadError, ShardError
+from lora_data.shards import INDEX, parse_index
 
 
 def local_shards(where: str | Path) -> Path:
@@ -39,11 +33,10 @@ def local_shards(where: str | Path) -> Path:
     if "://" not in str(where):
         return Path(where)
     url = str(where).rstrip("/")
-    base = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "lora_data")
-    folder = base / "shards" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = user_cache() / "shards" / hashlib.sha256(url.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        data = b"".join(_blocks(f"{url}/{INDEX}"))
+        data = read_url(f"{url}/{INDEX}")
     except OSError as error:
         if not (folder / INDEX).is_file():
             raise ShardError(f"{url}/{INDEX} cannot be fetched: {error}") from None
@@ -54,39 +47,11 @@ def local_shards(where: str | Path) -> Path:
             raise ShardError(f"{url}/{INDEX} names a shard {shard.name!r}, expected letters, digits, '_', '-' and .tar")
         copy = folder / shard.name
         if not copy.is_file() or copy.stat().st_size != shard.bytes or file_digest(copy) != shard.sha256:
-            _fetch(f"{url}/{shard.name}", copy, shard.sha256)
+            try:
+                download(f"{url}/{shard.name}", copy, sha256=shard.sha256)
+            except DownloadError as error:
+                raise ShardError(str(error)) from None
     new = folder / f".{INDEX}.{os.getpid()}"
     new.write_bytes(data)
     os.replace(new, folder / INDEX)  # last: a copy with an index is whole
     return folder
-
-
-def _fetch(url: str, path: Path, expected: str) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    digest = hashlib.sha256()
-    try:
-        with new.open("wb") as file:
-            for block in _blocks(url):
-                file.write(block)
-                digest.update(block)
-        if digest.hexdigest() != expected:
-            raise ShardError(f"{url} has SHA-256 {digest.hexdigest()}, the index says {expected}")
-        os.replace(new, path)
-    except OSError as error:
-        raise ShardError(f"{url} cannot be fetched to {path}: {error}") from None
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _blocks(url: str) -> Iterator[bytes]:
-    """A file's content in blocks of 1 MiB."""
-    opened: Any
-    if url.startswith(("https://", "http://", "file://")):
-        opened = urllib.request.urlopen(url)  # the schemes are those above
-    else:
-        from webdataset.gopen import gopen
-
-        opened = gopen(url)
-    with closing(opened):
-        while block := opened.read(1 << 20):
-            yield block

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lora_data.download import file_digest
 from lora_data.errors import ShardError
 
 INDEX = "index.json"
@@ -220,15 +221,6 @@ def _safe_name(character: str, taken: set[str]) -> str:
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", character).strip("-")[:48]
     digest = hashlib.sha256(character.encode()).hexdigest()[:8]
     return slug if slug == character and slug not in taken else f"{slug}-{digest}".strip("-")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _dump(index: Index) -> bytes:

@@ -12,10 +12,10 @@ import lora_data
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
     ["errors"],
-    ["manifest", "rng", "colour", "matte", "clustering", "progress", "augment.policy"],
+    ["manifest", "rng", "colour", "matte", "clustering", "progress", "augment.policy", "download"],
     ["sample", "metrics", "fingerprint", "shards", "store", "decode", "sources", "sam2", "table"],
     ["stage", "remote", "train.settings"],
-    ["backends"],
+    ["backends", "models"],
     ["stages"],
     ["config"],
     ["augment"],

@@ -1,0 +1,1 @@
+"""The strategy's networks: which there are, where their weights are, how they are loaded and run."""

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from lora_data.cli import main
+from lora_data.errors import ConfigError, ModelError
+from lora_data.models import registry
+from lora_data.models.registry import MODELS, Model, model_named
+from lora_data.models.weights import FOLDER, NOTES, Weights, models_folder
+from tests.web import Faults, served
+
+DATA = b"weights" * 5000
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+def small(server: str, **changes: object) -> Model:
+    fields = {"url": f"{server}/w.pth", "sha256": DIGEST, "file": "w.pth", **changes}
+    return dataclasses.replace(model_named("realesrgan-x2plus"), **fields)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "w.pth").write_bytes(DATA)
+    return tmp_path / "served"
+
+
+def test_the_table_is_consistent():
+    assert len({m.name for m in MODELS}) == len({m.file for m in MODELS}) == len(MODELS)
+    for model in MODELS:
+        assert model.sha256 is None or len(model.sha256) == 64
+        assert model.url.startswith("https://") or model.url == ""
+        assert model.page.startswith("https://")
+        assert model.licence
+        assert (model.scale > 1) == (model.task == "upscale")
+    assert {m.task for m in MODELS} == {"upscale", "deblur", "face_restore", "face_detect", "face_embed"}
+    with pytest.raises(ConfigError, match=r"no model 'esrgan'; there are: realesrgan-x2plus,"):
+        model_named("esrgan")
+
+
+def test_weights_are_fetched_once_and_checked(source: Path, tmp_path: Path):
+    weights, faults = Weights(tmp_path / "models"), Faults()
+    with served(source, faults) as url:
+        model = small(url)
+        with pytest.raises(ModelError, match="lora-data models pull realesrgan-x2plus fetches them"):
+            weights.path(model)
+        assert weights.pull(model) is False
+        assert weights.pull(model) is False
+    assert faults.names == ["w.pth"]
+    assert weights.path(model).read_bytes() == DATA
+    assert weights.verify(model) == DIGEST
+
+
+def test_a_damaged_file_is_never_loaded(source: Path, tmp_path: Path):
+    weights = Weights(tmp_path / "models")
+    with served(source) as url:
+        model = small(url)
+        weights.pull(model)
+        path = weights.path(model)
+        path.write_bytes(DATA[:-1] + b"x")
+        for use in (weights.path, weights.verify, weights.pull):
+            with pytest.raises(ModelError, match=f"must have {DIGEST}: it is damaged or another file"):
+                use(model)
+        assert path.read_bytes() == DATA[:-1] + b"x"  # what somebody put there is not replaced
+        with pytest.raises(ModelError, match=r"cannot be fetched.*expected 0+"):
+            Weights(tmp_path / "other").pull(dataclasses.replace(model, sha256="0" * 64))
+    assert not (tmp_path / "other" / "w.pth").exists()
+
+
+def test_an_unknown_digest_is_pinned_by_the_first_download(source: Path, tmp_path: Path):
+    weights = Weights(tmp_path / "models")
+    with served(source) as url:
+        model = small(url, sha256=None)
+        assert weights.expected(model) is None
+        assert weights.pull(model) is True
+        assert weights.pull(model) is False
+    assert weights.expected(model) == DIGEST
+    (tmp_path / "models" / "w.pth").write_bytes(b"another")
+    with pytest.raises(ModelError, match=f"must have {DIGEST}"):
+        weights.path(model)
+
+
+def test_a_restricting_licence_is_accepted_once_and_explicitly(source: Path, tmp_path: Path):
+    weights = Weights(tmp_path / "models")
+    with served(source) as url:
+        model = small(url, commercial=False, licence="Somebody's 1.0, non-commercial")
+        with pytest.raises(ModelError, match=r"Somebody's 1\.0.*--accept-licence"):
+            weights.pull(model)
+        weights.accept(model)
+        weights.pull(model)
+    assert Weights(tmp_path / "models").path(model).is_file()
+    changed = dataclasses.replace(model, licence="Somebody's 2.0")
+    with pytest.raises(ModelError, match=r"Somebody's 2\.0"):
+        weights.path(changed)
+
+
+def test_weights_may_be_put_there_by_hand(tmp_path: Path):
+    model = small("", url="", sha256=None)
+    weights = Weights(tmp_path)
+    with pytest.raises(ModelError, match=rf"by hand: put w\.pth from {model.page}"):
+        weights.pull(model)
+    (tmp_path / "w.pth").write_bytes(DATA)
+    assert weights.path(model) == tmp_path / "w.pth"
+    assert weights.expected(model) == DIGEST
+
+
+def test_notes_that_cannot_be_read_are_an_error(tmp_path: Path):
+    (tmp_path / NOTES).write_text("{")
+    with pytest.raises(ModelError, match="cannot be read"):
+        Weights(tmp_path).accepted(small("", commercial=False))
+
+
+def test_the_folder_is_the_given_one_or_the_environments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv(FOLDER, str(tmp_path / "env"))
+    assert models_folder(tmp_path / "given") == tmp_path / "given"
+    assert models_folder() == tmp_path / "env"
+    monkeypatch.delenv(FOLDER)
+    assert models_folder().name == "models"
+
+
+def test_the_command_lists_fetches_checks_and_says_where(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = ["--models", str(tmp_path / "models")]
+    with served(source) as url:
+        free, bound = small(url), small(url, name="bound", file="b.pth", commercial=False, licence="NC")
+        monkeypatch.setattr(registry, "MODELS", (free, bound))
+        assert main(["models", "list", *folder]) == 0
+        said = capsys.readouterr().out
+        assert "NC (!)" in said
+        assert str(tmp_path / "models") in said
+        assert main(["models", "pull", "realesrgan-x2plus", *folder]) == 0
+        assert "w.pth" in capsys.readouterr().out
+        assert main(["models", "pull", "bound", *folder]) == 1
+        assert "--accept-licence" in capsys.readouterr().err
+        assert main(["models", "pull", "bound", "--accept-licence", *folder]) == 0
+    capsys.readouterr()
+    assert main(["models", "verify", *folder]) == 0
+    assert capsys.readouterr().out == f"realesrgan-x2plus: {DIGEST}\nbound: {DIGEST}\n"
+    assert main(["models", "path", "bound", *folder]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'models' / 'b.pth'}\n"
+    (tmp_path / "models" / "w.pth").write_bytes(b"")
+    assert main(["models", "verify", *folder]) == 1
+    assert "damaged" in capsys.readouterr().err
+    assert main(["models", "pull", "nobody", *folder]) == 2
+    assert json.loads((tmp_path / "models" / NOTES).read_text())["licences"] == {"bound": "NC"}
