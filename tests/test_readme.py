@@ -63,9 +63,9 @@ def test_every_other_command_is_one_that_ci_has_run():
         if words[1].startswith("examples/"):
             assert f'"{words[1].removeprefix("examples/")}"' in run_elsewhere, command
             continue
-        known = ("-m venv .venv", "-e .[precompute,examples,dev]", "-m pytest --numprocesses auto")
+        known = ("-m venv .venv", "-e .[precompute,models,examples,dev]", "-m pytest --numprocesses auto")
         assert any(k in arguments for k in known), command
-    assert '--editable ".[precompute,examples,dev]"' in makefile
+    assert '--editable ".[precompute,models,examples,dev]"' in makefile
     assert "-m pytest --numprocesses auto" in makefile
 
 

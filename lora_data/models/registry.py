@@ -36,6 +36,7 @@ class Model:
         page: Where the weights and their licence are described.
         scale: How much larger the output is.
         multiple: The input's sides must be multiples of this.
+        least: The input's sides must be at least this, px.
         half: Whether float16 works; bfloat16 and float32 always do.
         size: Bytes, where it is known.
         one_source: The digest was seen in one project only.
@@ -51,6 +52,7 @@ class Model:
     commercial: bool = True
     scale: int = 1
     multiple: int = 1
+    least: int = 1
     half: bool = True
     size: int | None = None
     one_source: bool = False
@@ -99,11 +101,11 @@ MODELS = (
     ),
     Model(
         "deblurganv2-inception", "deblur", "fpn_inception.h5", "", None, "BSD-2-Clause",
-        f"{_DRIVE}/1UXcsRVW-6KF23_TNzxw-xC0SzaMfXOaR", multiple=32,
+        f"{_DRIVE}/1UXcsRVW-6KF23_TNzxw-xC0SzaMfXOaR", multiple=32, least=160,
     ),
     Model(
         "deblurganv2-mobilenet", "deblur", "fpn_mobilenet.h5", "", None, "BSD-2-Clause",
-        f"{_DRIVE}/1JhnT4BBeKBBSLqTo6UsJ13HeBXevarrU", multiple=32,
+        f"{_DRIVE}/1JhnT4BBeKBBSLqTo6UsJ13HeBXevarrU", multiple=32, least=64,
     ),
     Model(
         "gfpgan-1.3", "face_restore", "GFPGANv1.3.pth", f"{_GFPGAN}/v1.3.0/GFPGANv1.3.pth",
