@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lora_data import Config, ConfigError, load_config
+from lora_data.train.launch import split_command
 from lora_data.train.settings import CharacterSettings
 from lora_data_diffusers.dataset import CaptionPlaces, CharacterDataset
 from lora_data_diffusers.families import Family, family_of
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         2 where the command line or the configuration is wrong, else 0.
     """
     try:
-        script, config, rest = _split(list(arguments))
+        script, config, rest = split_command(list(arguments), USAGE)
         family = family_of(script.stem)
         loaded = load_config(config)
         module = _import(script)
@@ -59,21 +60,6 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     module.main(args)
     return 0
-
-
-def _split(arguments: list[str]) -> tuple[Path, Path, list[str]]:
-    """The script, our configuration and what belongs to the script."""
-    if not arguments or arguments[0].startswith("-"):
-        raise ConfigError(f"the first argument is the script to run\n{USAGE}")
-    script, rest = Path(arguments[0]).resolve(), arguments[1:]
-    if not script.is_file():
-        raise ConfigError(f"there is no script {script}")
-    if rest.count("--lora_data") != 1 or rest[-1] == "--lora_data":
-        raise ConfigError(f"--lora_data wants one TOML file\n{USAGE}")
-    place = rest.index("--lora_data")
-    config = Path(rest[place + 1])
-    del rest[place : place + 2]
-    return script, config, rest
 
 
 def _import(script: Path) -> Any:

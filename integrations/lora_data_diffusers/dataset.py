@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
-import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +13,12 @@ from typing import Any
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from lora_data import Batch, CharacterAugment, Config, ConfigError, ShardDataset, load_config
-from lora_data.errors import ShardError
+from lora_data.train.batch_reader import BatchReader
 from lora_data.train.lazy_batch import Assembled, LazyBatch
-from lora_data.train.loader import Assembler, make_plan
 from lora_data.train.masked_loss import weigh
 from lora_data.train.settings import DataSettings
 from lora_data_diffusers.families import Family, family_of
 from lora_data_diffusers.masked import GradientMask
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,9 +85,8 @@ class CharacterDataset(Dataset[Any]):
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, enable_bucket=False))
         self.config = config
         self.shards = ShardDataset(config.data.shards, cache_gb=config.data.cache_gb)
-        self.plan = make_plan(self.shards, config)
-        self.skipped: Counter[str] = Counter()
-        self._assembler = Assembler(self.shards, config, num_threads=min(4, os.cpu_count() or 1))
+        self._reader = BatchReader(self.shards, config)
+        self.plan, self.skipped = self._reader.plan, self._reader.skipped
         self._fields = Fields(CharacterAugment(config, counts=self.shards.index.counts()), config.data)
         if self.family.tokens and tokenizer is None:
             raise ConfigError(f"{script}.py reads tokens: CharacterDataset needs its tokenizer")
@@ -101,13 +94,15 @@ class CharacterDataset(Dataset[Any]):
         self.captions: list[str] = []
         """All captions, where the script encodes each once; a batch's ``indices`` are places in it."""
         if self.family.prompts != "each step":
-            self.captions = self._assembler.all_captions(f"{script}.py, which encodes captions before it trains,")
+            self.captions = self._reader.assembler.all_captions(
+                f"{script}.py, which encodes captions before it trains,"
+            )
         if self.family.prompts == "frozen" and config.data.captions.dropout > 0:
             raise ConfigError(
                 f"{script}.py encodes the first epoch's captions for all epochs: leave out data.captions.dropout, "
                 "which would drop the same ones for ever"
             )
-        self._drawn: tuple[int, list[Any]] | None = None
+        self._numbers = {caption: number for number, caption in enumerate(self.captions)}
 
     @property
     def num_instance_images(self) -> int:
@@ -150,26 +145,12 @@ class CharacterDataset(Dataset[Any]):
 
     def _assemble(self, number: int, epoch: int) -> Assembled:
         frozen = self.family.prompts == "frozen"
-        drawn = 0 if frozen else epoch
-        if self._drawn is None or self._drawn[0] != drawn:
-            self._drawn = drawn, self.plan.batches(drawn)
-        planned = self._drawn[1]
-        for step in range(len(planned)):  # the next one where every sample of a batch was left out
-            one = planned[(number + step) % len(planned)]
-            changed = dataclasses.replace(one, round=epoch) if frozen else one
-            batch, wrong = self._assembler(changed, caption_round=one.round)
-            for message in wrong:
-                self.skipped[message] += 1
-                _log.warning("left out: %s", message)
-            if batch is not None:
-                break
-        else:
-            raise ShardError(f"no sample of {self.config.data.shards} can be read: {'; '.join([*self.skipped][:3])}")
+        # Of a frozen script every epoch has the first one's samples, order and captions; only the draws are new.
+        batch = self._reader.read(0 if frozen else epoch, number, draw_round=epoch if frozen else None)
         prompts = list(batch.captions or ())
         ready: dict[str, Any] = {"prompts": prompts, "instance_prompts": [*prompts], "keys": list(batch.sample_keys)}
         if self.captions:
-            number_of = {caption: i for i, caption in enumerate(self.captions)}
-            ready["indices"] = [number_of[prompt] for prompt in prompts]
+            ready["indices"] = [self._numbers[prompt] for prompt in prompts]
         if self.family.tokens:
             length = self._max_tokens or self._tokenizer.model_max_length
             tokens = self._tokenizer(

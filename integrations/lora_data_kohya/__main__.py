@@ -6,9 +6,9 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from lora_data import ConfigError, load_config
+from lora_data.train.launch import split_command
 from lora_data_kohya.settings import VARIABLE
 
 USAGE = "usage: python -m lora_data_kohya path/to/train_network.py --lora_data luca.toml [the script's arguments]"
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
         2 where the command line or the configuration is wrong; else the script itself ends the process or returns.
     """
     try:
-        script, config, rest = _split(list(arguments))
+        script, config, rest = split_command(list(arguments), USAGE)
         load_config(config)  # what is wrong with it is said before the script's imports, which take a while
     except ConfigError as error:
         print(f"lora_data_kohya: {error}", file=sys.stderr)
@@ -31,21 +31,6 @@ def main(arguments: Sequence[str]) -> int:
     sys.argv = [str(script), *rest, "--dataset_class", "lora_data_kohya.Dataset"]
     runpy.run_path(str(script), run_name="__main__")
     return 0
-
-
-def _split(arguments: list[str]) -> tuple[Path, Path, list[str]]:
-    """The script, our configuration and what belongs to the script."""
-    if not arguments or arguments[0].startswith("-"):
-        raise ConfigError(f"the first argument is the script to run\n{USAGE}")
-    script, rest = Path(arguments[0]).resolve(), arguments[1:]
-    if not script.is_file():
-        raise ConfigError(f"there is no script {script}")
-    if rest.count("--lora_data") != 1 or rest[-1] == "--lora_data":
-        raise ConfigError(f"--lora_data wants one TOML file\n{USAGE}")
-    place = rest.index("--lora_data")
-    config = Path(rest[place + 1]).resolve()
-    del rest[place : place + 2]
-    return script, config, rest
 
 
 if __name__ == "__main__":

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import logging
-import os
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from lora_data import CharacterAugment, ConfigError, ShardDataset
-from lora_data.errors import ShardError
+from lora_data.train.batch_reader import BatchReader
 from lora_data.train.lazy_batch import Assembled, LazyBatch
-from lora_data.train.loader import Assembler, make_plan
-from lora_data.train.plan import PlannedBatch
 from lora_data_kohya.fields import Fields, stack_outputs
 from lora_data_kohya.settings import arguments_of_caller, configuration, reconcile
 
@@ -26,7 +21,6 @@ try:
 except ImportError:
     from library.train_util import ImageInfo, MinimalDataset  # pyright: ignore
 
-_log = logging.getLogger(__name__)
 CACHE_FOLDER = "text_encoder_outputs"
 """Beside the shards: where ``--cache_text_encoder_outputs_to_disk`` writes, as kohya writes beside its images."""
 
@@ -70,16 +64,14 @@ class Dataset(MinimalDataset):  # pyright: ignore[reportUntypedBaseClass]
         super().__init__((side, side), 1.0, False)
         self._config = config
         self._shards = ShardDataset(config.data.shards, cache_gb=config.data.cache_gb)
-        self._plan = make_plan(self._shards, config)
-        self._assembler = Assembler(self._shards, config, num_threads=min(4, os.cpu_count() or 1))
+        self._reader = BatchReader(self._shards, config)
+        self.skipped = self._reader.skipped
         self._fields = Fields(CharacterAugment(config, counts=self._shards.index.counts()), config.data)
-        self._drawn: tuple[int, list[PlannedBatch]] | None = None
-        self.skipped: Counter[str] = Counter()
         self._describe()
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return self._plan.length
+        return self._reader.plan.length
 
     def __getitem__(self, index: int) -> LazyBatch:
         """A batch that is read and augmented when it is moved, pickled or looked into."""
@@ -93,11 +85,11 @@ class Dataset(MinimalDataset):  # pyright: ignore[reportUntypedBaseClass]
 
     def is_text_encoder_output_cacheable(self, cache_supports_dropout: bool = False) -> bool:
         """True: captions may be cached where there are finitely many; else it is an error that names the key."""
-        return bool(self._assembler.all_captions("--cache_text_encoder_outputs"))
+        return bool(self._reader.assembler.all_captions("--cache_text_encoder_outputs"))
 
     def new_cache_text_encoder_outputs(self, models: list[Any], accelerator: Any) -> None:
         """Encode every caption once, by the trainer's own strategy."""
-        captions = self._assembler.all_captions("--cache_text_encoder_outputs")
+        captions = self._reader.assembler.all_captions("--cache_text_encoder_outputs")
         folder = self._shards.folder / CACHE_FOLDER
         folder.mkdir(exist_ok=True)
         for caption in captions:
@@ -107,18 +99,7 @@ class Dataset(MinimalDataset):  # pyright: ignore[reportUntypedBaseClass]
 
     def _assemble(self, index: int) -> Assembled:
         epoch = max(self.current_epoch - 1, 0)  # kohya counts from 1; 0 is before its first epoch
-        if self._drawn is None or self._drawn[0] != epoch:
-            self._drawn = epoch, self._plan.batches(epoch)
-        planned = self._drawn[1]
-        for number in range(len(planned)):  # the next one where every sample of a batch was left out
-            batch, wrong = self._assembler(planned[(index + number) % len(planned)])
-            for message in wrong:
-                self.skipped[message] += 1
-                _log.warning("left out: %s", message)
-            if batch is not None:
-                break
-        else:
-            raise ShardError(f"no sample of {self._config.data.shards} can be read: {'; '.join([*self.skipped][:3])}")
+        batch = self._reader.read(epoch, index)
         captions = list(batch.captions or ())
         ready: dict[str, Any] = {
             "captions": captions,
@@ -144,7 +125,7 @@ class Dataset(MinimalDataset):  # pyright: ignore[reportUntypedBaseClass]
 
     def _describe(self) -> None:
         """Fill in what the trainer prints, and writes into the LoRA as ``ss_`` metadata."""
-        data, plan, samples = self._config.data, self._plan, self._shards.samples
+        data, plan, samples = self._config.data, self._reader.plan, self._shards.samples
         self.batch_size = data.batch_size
         self.enable_bucket = data.enable_bucket
         self.bucket_no_upscale = data.max_upscale == 1
@@ -164,6 +145,6 @@ class Dataset(MinimalDataset):  # pyright: ignore[reportUntypedBaseClass]
         self.img_count = len(samples)
         for place, sample in enumerate(samples):
             tags = self.tag_frequency.setdefault(sample.character, {})
-            for tag in self._assembler.plain_caption(place).split(data.captions.separator):
+            for tag in self._reader.assembler.plain_caption(place).split(data.captions.separator):
                 if tag.strip():
                     tags[tag.strip()] = tags.get(tag.strip(), 0) + 1

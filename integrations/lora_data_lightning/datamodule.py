@@ -125,8 +125,8 @@ class CharacterDataModule(LightningDataModule):
 class Carried:
     """A batch that Lightning takes for one opaque thing with a ``to``.
 
-    Under half precision Lightning rebuilds every mapping and dataclass that it is given, by calling its class with one
-    dictionary.
+    Under true half and double precision Lightning goes into every mapping and dataclass that it is given, and refuses
+    a frozen one.
 
     Args:
         batch: The cut-outs.

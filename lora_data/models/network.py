@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +148,11 @@ def load_file(path: Path, *, name: str | None = None, fidelity: float = FIDELITY
     """
     name = name or path.name
     spandrel = _spandrel()
-    try:
-        found = spandrel.ModelLoader(device="cpu").load_from_file(str(path))
-    except spandrel.UnsupportedModelError as error:
-        raise ModelError(f"{path} holds no network that spandrel knows: {error}") from None
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} is not safe to open, it holds more than tensors: {error}") from None
-    except _UNREADABLE as error:
-        raise ModelError(f"{path} cannot be opened: {type(error).__name__}: {str(error)[:300]}") from None
+    with _opening(path):
+        try:
+            found = spandrel.ModelLoader(device="cpu").load_from_file(str(path))
+        except spandrel.UnsupportedModelError as error:
+            raise ModelError(f"{path} holds no network that spandrel knows: {error}") from None
     if not isinstance(found, spandrel.ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
         raise ModelError(f"{path} ({found.architecture.name}) does not turn one RGB picture into another")
     needs = found.size_requirements
@@ -169,6 +167,17 @@ def load_file(path: Path, *, name: str | None = None, fidelity: float = FIDELITY
         square=bool(needs.square),
         half=found.supports_half,
     )
+
+
+@contextmanager
+def _opening(path: Path) -> Generator[None]:
+    """Name the file where it cannot be opened, or not safely."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path} is not safe to open, it holds more than tensors: {error}") from None
+    except _UNREADABLE as error:
+        raise ModelError(f"{path} cannot be opened: {type(error).__name__}: {str(error)[:300]}") from None
 
 
 def _calls(fidelity: float) -> dict[str, Callable[[Any, Tensor], Tensor]]:
@@ -201,14 +210,10 @@ def _spandrel() -> Any:
 def _deblurgan(model: Model, path: Path) -> Network:
     """The official weights: a dictionary with ``model``, whose names have DataParallel's ``module.`` before them."""
     module = FPNInception() if model.name.endswith("inception") else FPNMobileNet()
-    try:
+    with _opening(path):
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content.get("model", content)
         state = {name.removeprefix("module."): value for name, value in state.items()}
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} is not safe to open, it holds more than tensors: {error}") from None
-    except _UNREADABLE as error:
-        raise ModelError(f"{path} cannot be opened: {type(error).__name__}: {str(error)[:300]}") from None
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -42,9 +42,7 @@ class Weights:
         Raises:
             ModelError: It is not there, its licence was not accepted, or it is not what it must be. Says what to do.
         """
-        path = self.folder / model.file
-        if not path.is_file():
-            raise ModelError(f"the weights of {model.name} are not at {path}: {self._how(model)}")
+        path = self._present(model)
         self._need_licence(model)
         self.verify(model)
         return path
@@ -58,9 +56,7 @@ class Weights:
         Raises:
             ModelError: It is not there, or has another digest.
         """
-        path = self.folder / model.file
-        if not path.is_file():
-            raise ModelError(f"the weights of {model.name} are not at {path}: {self._how(model)}")
+        path = self._present(model)
         expected = self.expected(model)
         digest = file_digest(path)
         if expected is None:
@@ -111,6 +107,12 @@ class Weights:
         if pinned:
             self._note("digests", model.name, digest)
         return pinned
+
+    def _present(self, model: Model) -> Path:
+        path = self.folder / model.file
+        if not path.is_file():
+            raise ModelError(f"the weights of {model.name} are not at {path}: {self._how(model)}")
+        return path
 
     def _need_licence(self, model: Model) -> None:
         if not self.accepted(model):

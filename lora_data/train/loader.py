@@ -110,19 +110,18 @@ class Assembler:
         policies = [config.augment, *(settings.augment for settings in config.characters.values())]
         self._coverage = any(policy.ratio_of == "matte" for policy in policies)
 
-    def __call__(self, planned: PlannedBatch, *, caption_round: int | None = None) -> Made:
+    def __call__(self, planned: PlannedBatch, *, draw_round: int | None = None) -> Made:
         """Read, decode and place the samples.
 
         Args:
             planned: What the batch holds.
-            caption_round: The captions are those of another round.
+            draw_round: The augmentation is that of another round; captions stay those of the planned one.
 
         Raises:
             ShardError: A sample cannot be read and ``on_error`` is "raise".
         """
         pictures: list[Any] = []
         texts: list[str] = []
-        caption_round = planned.round if caption_round is None else caption_round
         places: list[int] = []
         variants: list[int] = []
         wrong: list[str] = []
@@ -133,7 +132,7 @@ class Assembler:
                 wrong.append(str(read))
                 continue
             pictures.append(read)
-            texts.append(self._caption(place, variant, caption_round))
+            texts.append(self._caption(place, variant, planned.round))
             places.append(place)
             variants.append(variant)
         if not pictures:
@@ -152,7 +151,7 @@ class Assembler:
             images=images,
             sample_keys=[entry.key for entry in entries],
             characters=[entry.character for entry in entries],
-            epoch=planned.round,
+            epoch=planned.round if draw_round is None else draw_round,
             variants=variants,
             target=planned.target,
             sizes=sizes,

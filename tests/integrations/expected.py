@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +34,7 @@ def made_in(config: Config, epoch: int, *, frozen: bool = False) -> list[list[Ma
     assemble = Assembler(dataset, config)
     found: list[list[Made]] = []
     for one in make_plan(dataset, config).batches(0 if frozen else epoch):
-        planned = dataclasses.replace(one, round=epoch) if frozen else one
-        batch, wrong = assemble(planned, caption_round=one.round)
+        batch, wrong = assemble(one, draw_round=epoch if frozen else None)
         assert batch is not None
         assert not wrong
         out = augment(batch)

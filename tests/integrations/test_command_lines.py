@@ -13,6 +13,7 @@ import pytest
 from examples.tiny_model import write_clip_tokenizer
 from lora_data import load_config
 from tests.conftest import ROOT
+from tests.integrations.processes import environment, save_pipeline
 from tests.train.pictures import write_small
 
 EXAMPLES = ROOT / "examples"
@@ -27,16 +28,11 @@ def run(
     tool.parent.mkdir(exist_ok=True)
     tool.write_text(f"#!{sys.executable}\n{stand_in}", encoding="utf-8")
     tool.chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{tool.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "integrations")]),
-        "ACCELERATE_USE_CPU": "true",
-        "HF_HUB_OFFLINE": "1",
-        **variables,
-    }
+    path = f"{tool.parent}{os.pathsep}{os.environ['PATH']}"
     command = ["sh", str(EXAMPLES / script), *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment(PATH=path, **variables), capture_output=True, text=True, check=False
+    )
 
 
 def small_config(folder: Path) -> str:
@@ -103,13 +99,11 @@ def test_the_kohya_command_line_trains(tmp_path: Path):
 @pytest.mark.parametrize("name", ["sdxl", "flux"])
 @pytest.mark.skipif("DIFFUSERS_EXAMPLES" not in os.environ, reason="DIFFUSERS_EXAMPLES names no checkout")
 def test_the_diffusers_command_lines_train(tmp_path: Path, name: str):
-    code = f"from pathlib import Path; from tests.integrations.tiny_pipelines import save; save({name!r}, Path())"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    pipeline = save_pipeline(name, tmp_path)
     stand_in = "import os, sys\nos.execv(sys.executable, [sys.executable, *sys.argv[sys.argv.index('-m'):]])\n"
     done = run(
         *(f"diffusers_{name}.sh", tmp_path, stand_in, "--mixed_precision", "no", "--max_train_steps", "2"),
-        MODEL=str(tmp_path / name),
+        MODEL=str(pipeline),
         CONFIG=small_config(tmp_path),
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -21,8 +21,8 @@ from lora_data_diffusers.dataset import Place
 from lora_data_diffusers.masked import mask_like
 
 from lora_data import Config, load_config
-from tests.conftest import ROOT
 from tests.integrations.expected import Made, find, made_in
+from tests.integrations.processes import environment, save_pipeline
 from tests.integrations.tiny_pipelines import clip_tokenizer
 from tests.train.pictures import write_small
 
@@ -51,11 +51,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(work: Path, name: str, *arguments: str) -> tuple[dict[str, list[Any]], str]:
     pipeline = work / name
     if not pipeline.exists():
-        code = (
-            f"from tests.integrations.tiny_pipelines import save; from pathlib import Path; save({name!r}, Path('.'))"
-        )
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-        subprocess.run([sys.executable, "-c", code], cwd=work, env=environment, check=True, capture_output=True)
+        save_pipeline(name, work)
     record = work / "record.pt"
     record.unlink(missing_ok=True)
     script = Path(os.environ["DIFFUSERS_EXAMPLES"]) / "dreambooth" / f"{SCRIPTS[name]}.py"
@@ -66,14 +62,7 @@ def run(work: Path, name: str, *arguments: str) -> tuple[dict[str, list[Any]], s
         *("--output_dir", str(work / f"out_{name}"), *arguments),
         *(["--text_encoder_out_layers", "1"] if name == "flux2_klein" else []),
     ]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "integrations")]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "HF_HUB_OFFLINE": "1",
-    }
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return torch.load(record, weights_only=False), done.stdout + done.stderr
 
@@ -173,14 +162,9 @@ def test_two_processes_share_an_epoch(work: Path):
         *(str(script), "--lora_data", "luca.toml", "--pretrained_model_name_or_path", str(work / "sd15")),
         *("--max_train_steps", "2", "--learning_rate", "1e-3", "--mixed_precision", "no", "--output_dir", "out_two"),
     ]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "integrations")]),
-        "ACCELERATE_USE_CPU": "true",
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=work, env=environment(OMP_NUM_THREADS="1"), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     _, batches = planned(work, "sd15", 1)
     for rank in range(2):

@@ -20,8 +20,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from examples.tiny_model import write_clip_tokenizer
 from lora_data import Config, load_config
-from tests.conftest import ROOT
 from tests.integrations.expected import find, made_in
+from tests.integrations.processes import environment
 from tests.train.pictures import write_small
 
 pytestmark = pytest.mark.skipif("SD_SCRIPTS" not in os.environ, reason="SD_SCRIPTS names no checkout of sd-scripts")
@@ -60,16 +60,9 @@ def run(
         *("--tokenizer_cache_dir", str(work / "tokenizers"), "--network_dim", "4", "--output_dir", str(work / "out")),
         *("--output_name", "luca", "--learning_rate", "1e-3", "--mixed_precision", "no", "--seed", "1", *arguments),
     ]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "integrations")]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LORA_DATA_CONFIG": "" if way == "launcher" else str(config),
-        "ACCELERATE_USE_CPU": "true",
-        "HF_HUB_OFFLINE": "1",
-        "HARNESS_START": start,
-    }
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    settings = "" if way == "launcher" else str(config)
+    variables = environment(LORA_DATA_CONFIG=settings, HARNESS_START=start)
+    done = subprocess.run(command, cwd=work, env=variables, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return torch.load(record, weights_only=False), said

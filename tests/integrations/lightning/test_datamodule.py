@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from lora_data_lightning import CharacterDataModule
 from lora_data import CharacterAugment, Config, load_config, make_loader
 from lora_data.errors import BatchError
 from lora_data.train.masked_loss import weigh
-from tests.conftest import ROOT
+from tests.integrations.processes import environment
 from tests.train.pictures import write_small
 
 pytestmark = [
@@ -186,13 +185,10 @@ torch.distributed.destroy_process_group()
 
 def test_two_processes_share_an_epoch(config: Config, tmp_path: Path):
     (tmp_path / "distributed.py").write_text(DISTRIBUTED, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "integrations")]),
-        "OMP_NUM_THREADS": "1",
-    }
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "distributed.py", "luca.toml"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(OMP_NUM_THREADS="1"), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     keys = [k for k, _ in expected(config, 1)]
