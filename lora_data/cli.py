@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. precompute.filter.min_face_size=48"
     )
+    run.add_argument("--models", type=Path, metavar="DIR", help="folder of weights (default: LORA_DATA_MODELS)")
     _add_workers(run)
     run.set_defaults(run=_precompute)
 
@@ -178,8 +179,11 @@ def _precompute(options: argparse.Namespace) -> int:
     config = load_config(options.config, overrides=options.set, preset=options.preset)
     _need_precompute("lora-data precompute")
     from lora_data.engines.local import keep_freed_memory
+    from lora_data.models.weights import FOLDER
     from lora_data.pipeline import precompute
 
+    if options.models is not None:
+        os.environ[FOLDER] = str(options.models)  # worker processes inherit it
     keep_freed_memory()
     _print_summary(precompute(options.input, options.out, config, workers=options.workers))
     return 0
@@ -286,8 +290,6 @@ def _need_precompute(purpose: str) -> None:
 
 
 def _print_summary(summary: Summary) -> None:
-    from lora_data.pipeline import NETWORKS
-
     total = sum(summary.counts.values())
     parts = [
         f"{summary.counts[s]} {s}" for s in ("kept", "surplus", "duplicate", "rejected", "error") if s in summary.counts
@@ -297,7 +299,8 @@ def _print_summary(summary: Summary) -> None:
         print(f"  {name:<24} {count} images")
     if summary.reasons:
         print("rejected: " + ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items()))
-    print(f"left out: {', '.join(NETWORKS)} (they need networks, which this version does not have yet)")
+    for left in summary.left_out:
+        print(f"left out: {left['stage']}, {left['why']}" + (f": {left['turn_on']}" if left["turn_on"] else ""))
     print(f"shards:  {summary.out / 'shards'}")
     print(f"table:   {summary.out / 'instances.parquet'}")
     print(f"report:  {summary.report}")

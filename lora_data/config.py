@@ -27,6 +27,7 @@ from lora_data.stages.identity import Identity
 from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Matte
 from lora_data.stages.select import Select
+from lora_data.stages.upscale import Upscale
 from lora_data.stages.write import Write
 from lora_data.train.settings import CaptionSettings, CharacterSettings, DataSettings
 
@@ -42,6 +43,7 @@ class Precompute:
 
     ingest: Ingest = field(default_factory=Ingest)
     matte: Matte = field(default_factory=Matte)
+    upscale: Upscale = field(default_factory=Upscale)
     white_balance: WhiteBalance = field(default_factory=WhiteBalance)
     colour: Colour = field(default_factory=Colour)
     identity: Identity = field(default_factory=Identity)
@@ -73,7 +75,7 @@ class Config:
 _STRICT = ConfigDict(extra="forbid", strict=True)
 for _section in (
     *(Config, Precompute, DataSettings, CaptionSettings, CharacterSettings, AugmentPolicy),
-    *(Ingest, Matte, WhiteBalance, Colour, Identity, Filter, Deduplicate, Select, Write),
+    *(Ingest, Matte, Upscale, WhiteBalance, Colour, Identity, Filter, Deduplicate, Select, Write),
 ):
     # The stages are plain dataclasses and know nothing of pydantic; this is where strictness is switched on.
     setattr(_section, "__pydantic_config__", _STRICT)  # noqa: B010

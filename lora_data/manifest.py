@@ -63,6 +63,9 @@ class Record:
     upscale: Outcome = "no"
     upscale_reason: str | None = None
     upscale_hue_shift: float | None = None
+    upscale_value: float | None = None  # what was measured where it was taken back
+    upscale_limit: float | None = None  # what it was held against
+    upscale_scale: int | None = None  # how much larger the finished canvas is than the decoded one; None: not
     deblur: Outcome = "no"
     deblur_reason: str | None = None
     deblur_hue_shift: float | None = None

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lora_data import colour, matte
+from lora_data.colour import luma as luma_of
+from lora_data.matte import bounding_box, fill_hidden, interior, tight_crop
 
 HEIGHT = 512
 """Canonical character height, px."""
@@ -76,10 +77,10 @@ def view(rgb: np.ndarray, alpha: np.ndarray) -> View | None:
     Returns:
         The view, or None where no pixel has an alpha above 127.
     """
-    box = matte.bounding_box(alpha)
+    box = bounding_box(alpha)
     if box is None:
         return None
-    rgb, alpha = matte.tight_crop(rgb, alpha, margin=2 * ERODE)
+    rgb, alpha = tight_crop(rgb, alpha, margin=2 * ERODE)
     scale = min(1.0, HEIGHT / box[3])
     if scale < 1:
         size = max(1, round(alpha.shape[1] * scale)), max(1, round(alpha.shape[0] * scale))
@@ -89,16 +90,16 @@ def view(rgb: np.ndarray, alpha: np.ndarray) -> View | None:
         )
         rgb = cv2.divide(weighted, cv2.merge([opaque] * 3), scale=255)
         alpha = opaque
-    inside = matte.interior(alpha, ERODE)
+    inside = interior(alpha, ERODE)
     detailed = int(inside.sum()) >= _FEW
     if detailed:
-        filled = matte.fill_hidden(rgb, alpha)
+        filled = fill_hidden(rgb, alpha)
     else:
         inside = alpha > 127
-        filled = matte.fill_hidden(rgb, alpha, threshold=127)
+        filled = fill_hidden(rgb, alpha, threshold=127)
         if not inside.any():  # a few thin pixels, averaged away
             return None
-    return View(filled, alpha, inside, colour.luma(filled), detailed)
+    return View(filled, alpha, inside, luma_of(filled), detailed)
 
 
 def exposure(seen: View) -> Exposure:
@@ -250,7 +251,7 @@ def framing(alpha: np.ndarray) -> str:
     over less than 0.35 of the box's width, the character is "full". Cut off below, it is a "close-up" where the box is
     no taller than 1.15 of its width (head and shoulders) or a side is cut over a third as well, else "half".
     """
-    box = matte.bounding_box(alpha)
+    box = bounding_box(alpha)
     if box is None:
         return "full"
     x, y, width, height = box

@@ -18,9 +18,12 @@ from typing import Any
 
 import lora_data
 from lora_data.config import Config, as_tree
+from lora_data.download import file_digest
 from lora_data.engines.local import LocalEngine
 from lora_data.errors import ConfigError, ImageError
 from lora_data.manifest import UNKNOWN, Record
+from lora_data.models.registry import model_named
+from lora_data.models.weights import models_folder
 from lora_data.progress import RunProgress
 from lora_data.report import write_report
 from lora_data.sample import Instance
@@ -32,15 +35,14 @@ from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Background
 from lora_data.stages.metrics import Exposure, Metrics
+from lora_data.stages.upscale import network as upscale_network
+from lora_data.stages.upscale import path_of
 from lora_data.store import PixelStore, write_atomic
 from lora_data.table import NAME as TABLE
 from lora_data.table import write_table
 
 BEFORE, AFTER, FINAL = "before", "thumbs", "final"
 """Kinds of pictures in the cache: thumbnails of what came in and went out, and the finished pictures."""
-
-NETWORKS = ("face_restore", "upscale", "deblur")
-"""Enhancements of the preset "full"; each needs a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Summary:
         counts: Records by status.
         kept: Kept instances by character.
         reasons: Rejected instances by reason, most frequent first.
+        left_out: The enhancements that were left out, each with the command that turns it on, where there is one.
         report: The page to open.
     """
 
@@ -59,6 +62,7 @@ class Summary:
     counts: dict[str, int]
     kept: dict[str, int]
     reasons: dict[str, int]
+    left_out: list[dict[str, str | None]]
     report: Path
 
 
@@ -73,6 +77,7 @@ def recipe(config: Config) -> list[Stage]:
         p.matte,
         Exposure(),
         MeasureCast(),
+        *([p.upscale] if upscales(config) else []),
         p.white_balance,
         p.colour,
         Background(background=p.matte.background),
@@ -84,6 +89,12 @@ def recipe(config: Config) -> list[Stage]:
         p.deduplicate,
         p.select,
     ]
+
+
+def upscales(config: Config) -> bool:
+    """Whether a run enlarges small characters."""
+    enabled = config.precompute.upscale.enabled
+    return config.preset == "full" if enabled == "auto" else enabled
 
 
 def precompute(
@@ -126,7 +137,8 @@ def precompute(
         progress.close()
     kept = Counter(r.character for r in records if r.status == "kept")
     reasons = Counter(r.reason or "" for r in records if r.status == "rejected").most_common()
-    return Summary(out, dict(Counter(r.status for r in records)), dict(sorted(kept.items())), dict(reasons), report)
+    counts = dict(Counter(r.status for r in records))
+    return Summary(out, counts, dict(sorted(kept.items())), dict(reasons), left_out(config), report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +238,8 @@ def _check(folder: Path, out: Path, config: Config) -> None:
     """Everything that can be known to be wrong before a file is touched."""
     if config.preset == "full":
         raise ConfigError(
-            f'preset = "full" needs networks ({", ".join(NETWORKS)}) that this version does not have yet; '
-            'allowed here: "light"'
+            'preset = "full" also restores faces and deblurs, which this version does not have yet; allowed here: '
+            '"light", with precompute.upscale.enabled = true for super-resolution'
         )
     if not folder.is_dir():
         raise ConfigError(f"INPUT must be a folder, got {folder}")
@@ -235,6 +247,8 @@ def _check(folder: Path, out: Path, config: Config) -> None:
         raise ConfigError(f"OUT must be a folder or not be there yet, got the file {out}")
     if out.resolve() == folder.resolve() or out.resolve() in folder.resolve().parents:
         raise ConfigError(f"OUT must not be INPUT or hold it, got INPUT {folder} and OUT {out}")
+    if upscales(config):
+        upscale_network(config.precompute.upscale.model)  # says what is missing, before a file is touched
 
 
 def _run_json(
@@ -252,16 +266,37 @@ def _run_json(
         "characters": {
             name: dict(sorted(Counter(r.status for r in records if r.character == name).items())) for name in names
         },
-        "skipped": [
-            {"stage": name, "why": "needs a network, which this version does not have yet", "turn_on": None}
-            for name in NETWORKS
-        ],
+        "skipped": left_out(config),
         "ignored_files": list(ignored),
-        "models": [],
+        "models": _models(config),
         "versions": _versions(("numpy", "opencv-python", "pymatting", "scikit-learn", "scikit-image", "ImageHash")),
         "passes": passes,
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def left_out(config: Config) -> list[dict[str, str | None]]:
+    """The enhancements of the preset "full" that a run does without: name, why, and the command that turns it on."""
+    missing = {"why": "this version does not have it yet", "turn_on": None}
+    found: list[dict[str, str | None]] = [{"stage": name, **missing} for name in ("face_restore", "deblur")]
+    if not upscales(config):
+        model = config.precompute.upscale.model
+        command = f"lora-data models pull {model}; then --set precompute.upscale.enabled=true"
+        found.insert(1, {"stage": "upscale", "why": "needs a network's weights", "turn_on": command})
+    return found
+
+
+def _models(config: Config) -> list[dict[str, str]]:
+    """The networks that a run used, with licence and digest."""
+    if not upscales(config):
+        return []
+    name = config.precompute.upscale.model
+    path = path_of(name)
+    if path is not None:
+        return [{"name": name, "stage": "upscale", "digest": file_digest(path), "licence": "not known"}]
+    model = model_named(name)
+    digest = file_digest(models_folder() / model.file)
+    return [{"name": name, "stage": "upscale", "digest": digest, "licence": model.licence}]
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

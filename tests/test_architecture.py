@@ -14,7 +14,7 @@ LAYERS = [
     ["errors"],
     ["manifest", "rng", "colour", "matte", "clustering", "progress", "augment.policy", "download"],
     ["sample", "metrics", "fingerprint", "shards", "store", "decode", "sources", "sam2", "table"],
-    ["stage", "remote", "train.settings"],
+    ["stage", "remote", "gate", "train.settings"],
     ["backends", "models"],
     ["stages"],
     ["config"],

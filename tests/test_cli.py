@@ -50,7 +50,9 @@ def test_precompute_inspect_and_report(film: Path, tmp_path: Path, capsys: pytes
         (["--set", "precompute.filter.blur_threshold='soft'"], "precompute.filter.blur_threshold"),
         (["--set", "augment.hue=0.1"], "augment.hue is forbidden"),
         (["--config", "none.toml"], "cannot be read"),
-        (["--preset", "full"], "needs networks"),
+        (["--preset", "full"], "precompute.upscale.enabled = true"),
+        (["--set", "precompute.upscale.enabled=true", "--set", "precompute.upscale.model=best"], "no model 'best'"),
+        (["--set", "precompute.upscale.scale=3"], "precompute.upscale.scale"),
     ],
 )
 def test_a_wrong_configuration_exits_2_and_touches_nothing(

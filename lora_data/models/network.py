@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,12 +199,14 @@ def _calls(fidelity: float) -> dict[str, Callable[[Any, Tensor], Tensor]]:
 
 
 def _spandrel() -> Any:
-    try:
-        spandrel = importlib.import_module("spandrel")
-        extra = importlib.import_module("spandrel_extra_arches")
-    except ImportError as error:
-        raise MissingExtraError(error.name or "spandrel", "models", "a network") from None
-    extra.install(ignore_duplicates=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # their architectures use what torch is about to give up
+        try:
+            spandrel = importlib.import_module("spandrel")
+            extra = importlib.import_module("spandrel_extra_arches")
+        except ImportError as error:
+            raise MissingExtraError(error.name or "spandrel", "models", "a network") from None
+        extra.install(ignore_duplicates=True)
     return spandrel
 
 

@@ -90,4 +90,6 @@ def _samples(
             "json": lineage(record),
             "txt": caption_of(record, characters.get(record.character)).encode(),
         }
-        yield ShardSample(record.key, record.character, record.width or 0, record.height or 0, files)
+        scale = record.upscale_scale or 1
+        width, height = scale * (record.width or 0), scale * (record.height or 0)
+        yield ShardSample(record.key, record.character, width, height, files)

@@ -22,7 +22,6 @@ from lora_data.models.weights import Weights
 from tests.conftest import ROOT, cutout
 from tests.models import networks
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 SHARED = ROOT.parent / "shared" / "models"
 
 

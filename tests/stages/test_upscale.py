@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from lora_data import ShardDataset
+from lora_data.cli import main
+from lora_data.config import load_config
+from lora_data.errors import ConfigError, ModelError
+from lora_data.manifest import Record
+from lora_data.models.network import Network
+from lora_data.models.weights import FOLDER
+from lora_data.pipeline import recipe
+from lora_data.sample import Instance
+from lora_data.stages import upscale as stage
+from lora_data.stages.upscale import Upscale
+from lora_data.table import read_table
+from tests.conftest import ROOT, cutout
+from tests.models import networks
+
+WEIGHTS = ROOT.parent / "shared" / "models" / "realesr-animevideov3.pth"
+
+
+def instance(size: int = 96) -> Instance:
+    """A soft ball with a hand of margin, hidden black around it."""
+    rgb, alpha = cutout(size, seed=1)
+    y, x = np.mgrid[:size, :size]
+    checks = ((x // 4 + y // 4) % 2 * 40).astype(np.uint8)
+    rgb = cv2.add(rgb, np.dstack([checks] * 3) * (alpha > 0)[..., None].astype(np.uint8))
+    return Instance(Record(source="a.png", key="a", width=size, height=size), rgb, alpha)
+
+
+def plug(monkeypatch: pytest.MonkeyPatch, call: Any, scale: int = 4) -> None:
+    """Let the stage find this network."""
+    made = Network("test", nn.Identity(), call, scale=scale)
+    monkeypatch.setattr(stage, "network", lambda model: made)
+
+
+def sharpened(scale: int) -> Any:
+    """Enlarges and sharpens, as a good network does."""
+
+    def call(_: nn.Module, x: Tensor) -> Tensor:
+        large = F.interpolate(x, scale_factor=scale, mode="bicubic")
+        soft = F.avg_pool2d(large, 2 * scale + 1, 1, scale, count_include_pad=False)
+        return large + 1.5 * (large - soft)
+
+    return call
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_small_character_is_enlarged_twice(monkeypatch: pytest.MonkeyPatch, scale: int):
+    plug(monkeypatch, sharpened(scale), scale)
+    given = instance()
+    made = Upscale().apply(given)
+    assert (made.record.upscale, made.record.upscale_scale, made.record.upscale_reason) == ("applied", 2, None)
+    assert made.rgb.shape == (192, 192, 3)
+    assert made.alpha.shape == (192, 192)
+    assert made.record.upscale_hue_shift is not None
+    assert made.record.upscale_hue_shift < 1
+    # No fringe: the soft edge carries the character's own colour, nothing of the black that was hidden around it.
+    edge = (made.alpha > 20) & (made.alpha < 200)
+    inside = cv2.resize(given.rgb, (192, 192), interpolation=cv2.INTER_CUBIC)[made.alpha > 250]
+    assert float(np.median(made.rgb[edge].sum(axis=1))) > 0.5 * float(np.median(inside.sum(axis=1)))
+    assert not made.rgb[made.alpha == 0].any()
+    small = cv2.resize(made.alpha, (96, 96), interpolation=cv2.INTER_AREA).astype(int)
+    assert float(np.abs(small - given.alpha).mean()) < 1
+    assert np.array_equal(made.rgb, Upscale().apply(given).rgb)
+
+
+def test_the_network_never_sees_hidden_colour(monkeypatch: pytest.MonkeyPatch):
+    seen: list[Tensor] = []
+
+    def call(_: nn.Module, x: Tensor) -> Tensor:
+        seen.append(x.clone())
+        return F.interpolate(x, scale_factor=2)
+
+    plug(monkeypatch, call, 2)
+    given = instance()
+    Upscale().apply(given)
+    magenta = np.where((given.alpha == 0)[..., None], np.array([255, 0, 255], np.uint8), given.rgb)
+    Upscale().apply(given.replace(rgb=magenta))
+    assert torch.equal(seen[0], seen[1])
+
+
+def test_a_large_one_stays(monkeypatch: pytest.MonkeyPatch):
+    plug(monkeypatch, sharpened(2), 2)
+    given = instance()
+    assert Upscale(below=70).apply(given) is given
+    empty = given.replace(alpha=np.zeros_like(given.alpha))
+    assert Upscale().apply(empty) is empty
+
+
+def not_a_number(_: nn.Module, x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2) * float("nan")
+
+
+def too_large(_: nn.Module, x: Tensor) -> Tensor:
+    raise torch.OutOfMemoryError("no room")
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (not_a_number, "network"),
+        (too_large, "memory"),
+        (lambda _, x: F.interpolate(x, scale_factor=2, mode="bicubic"), "no_gain"),
+        (lambda _, x: F.interpolate(x[:, [2, 0, 1]], scale_factor=2), "hue"),
+        (lambda _, x: F.interpolate((x * 0.7).clamp(0, 1), scale_factor=2), "low_frequencies"),
+    ],
+)
+def test_what_breaks_a_limit_is_taken_back_and_said(monkeypatch: pytest.MonkeyPatch, call: Any, reason: str):
+    plug(monkeypatch, call, 2)
+    given = instance()
+    made = Upscale().apply(given)
+    assert (made.record.upscale, made.record.upscale_reason) == ("taken_back", reason)
+    assert np.array_equal(made.rgb, given.rgb)
+    assert np.array_equal(made.alpha, given.alpha)
+    assert made.record.upscale_scale is None
+    if reason not in ("network", "memory"):
+        assert made.record.upscale_value is not None
+        assert made.record.upscale_limit is not None
+
+
+def test_a_configured_network_that_is_not_there_stops_before_anything_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(FOLDER, str(tmp_path / "models"))
+    stage.network.cache_clear()
+    (tmp_path / "in").mkdir()
+    out = tmp_path / "out"
+    arguments = ["precompute", str(tmp_path / "in"), "--out", str(out), "--set", "precompute.upscale.enabled=true"]
+    assert main(arguments) == 1
+    assert "lora-data models pull realesrgan-x2plus" in capsys.readouterr().err
+    assert not out.exists()
+    with pytest.raises(ConfigError, match="does deblur, not upscale"):
+        stage.network("nafnet-gopro-32")
+    with pytest.raises(ModelError, match="cannot be opened"):
+        stage.network(str(tmp_path / "nothing.pth"))
+    one = networks.save(networks.nafnet(), tmp_path / "one.pth", key="params")
+    with pytest.raises(ConfigError, match="enlarges 1 times"):
+        stage.network(str(one))
+
+
+def test_it_is_in_the_recipe_where_it_is_turned_on():
+    names = [[s.name for s in recipe(load_config(overrides=o))] for o in ([], ["precompute.upscale.enabled=true"])]
+    assert "upscale" not in names[0]
+    assert names[1].index("matte") < names[1].index("upscale") < names[1].index("colour")
+
+
+def test_a_run_with_real_weights_writes_larger_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    if not WEIGHTS.is_file():
+        pytest.skip("the weights in ../shared/models are not here")
+    from lora_data.demo import make_film
+
+    make_film(tmp_path / "film", instances=24, characters=2, seed=5, size=96)
+    outs = [tmp_path / f"out{workers}" for workers in (1, 2)]
+    for workers, out in enumerate(outs, 1):
+        arguments = ["precompute", str(tmp_path / "film" / "instances"), "--out", str(out), "--workers", str(workers)]
+        arguments += ["--set", "precompute.upscale.enabled=true", "--set", f"precompute.upscale.model={WEIGHTS}"]
+        arguments += ["--set", "precompute.filter.min_size=16", "--set", "precompute.identity.min_cluster_size=2"]
+        assert main(arguments) == 0, capsys.readouterr().err
+    shards = [sorted(p.name for p in (out / "shards").iterdir()) for out in outs]
+    assert shards[0] == shards[1]
+    for name in shards[0]:
+        assert (outs[0] / "shards" / name).read_bytes() == (outs[1] / "shards" / name).read_bytes()
+    records = {r.key: r for r in read_table(outs[0] / "instances.parquet")}
+    applied = [r for r in records.values() if r.upscale == "applied"]
+    assert len(applied) > len(records) / 3
+    assert all(r.upscale_hue_shift is None or r.upscale_hue_shift <= 1 for r in applied)
+    dataset = ShardDataset(outs[0] / "shards")
+    for place, sample in enumerate(dataset.samples):
+        scale = records[sample.key].upscale_scale or 1
+        width, height = records[sample.key].width or 0, records[sample.key].height or 0
+        assert dataset.image(place).shape[:2] == (scale * height, scale * width)
+    run = json.loads((outs[0] / "run.json").read_text())
+    assert [m["name"] for m in run["models"]] == [str(WEIGHTS)]
+    assert {s["stage"] for s in run["skipped"]} == {"face_restore", "deblur"}
+    assert "left out: deblur" in capsys.readouterr().out
