@@ -70,7 +70,7 @@ def test_what_holds_really_holds_and_what_does_not_is_the_best(
     crop = resolve(params, picture, (out_h, out_w))
     low, high = crop.centre[0] - crop.size[0].flip(0) / 2, crop.centre[0] + crop.size[0].flip(0) / 2
     assert (low >= -1e-9).all()
-    assert (high <= torch.tensor([width, height]) + 1e-9).all()
+    assert (high <= torch.tensor([width, height], dtype=torch.float64) + 1e-9).all()
     assert float(crop.size[0, 0] * out_w) == pytest.approx(float(crop.size[0, 1] * out_h), rel=1e-12)
     assert float(crop.size.prod()) == pytest.approx(
         scale**2 * min(width, height * out_w / out_h) ** 2 * out_h / out_w, rel=1e-9
