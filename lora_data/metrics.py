@@ -120,7 +120,7 @@ def exposure(seen: View) -> Exposure:
     )
 
 
-def laplacian_variance(luma: np.ndarray, inside: np.ndarray) -> float | None:
+def laplacian_variance(luma: np.ndarray, inside: np.ndarray, along: float | None = None) -> float | None:
     """The variance of the Laplacian of the character's most detailed parts, at the contrast of a half-range step.
 
     The plain variance says as much about content as about blur: perfectly sharp smooth shading gives below 30, a
@@ -145,6 +145,10 @@ def laplacian_variance(luma: np.ndarray, inside: np.ndarray) -> float | None:
     Args:
         luma: float32 ``[h, w]``, 0..255.
         inside: bool ``[h, w]``.
+        along: Degrees counter-clockwise: take the second derivative along this direction alone, times 8/3, which is the
+            same for isotropic detail. Motion blurs one direction and leaves a plain score of 108 to 800; along it
+            (measured on 12 rendered cut-outs smeared over 9 to 25 px) 15 to 72, clean ones 329 and more, those with
+            depth of field 158 and more.
 
     Returns:
         At least 0; None where no tile has texture, so that nothing can be said.
@@ -155,8 +159,10 @@ def laplacian_variance(luma: np.ndarray, inside: np.ndarray) -> float | None:
     if tiles is None:
         return None
     laplacian = cv2.Laplacian(luma, cv2.CV_32F, borderType=cv2.BORDER_REPLICATE)
-    energy = tiles.mean(laplacian * laplacian)
-    return float((energy * energy / tiles.variance).sum() / max(float(energy.sum()), 1e-6) * STEP**2)
+    weight = energy = tiles.mean(laplacian * laplacian)
+    if along is not None:
+        energy = tiles.mean(_second_derivative(luma, along) ** 2) * (8 / 3)
+    return float((weight * energy / tiles.variance).sum() / max(float(weight.sum()), 1e-6) * STEP**2)
 
 
 def reblur_ratio(luma: np.ndarray, inside: np.ndarray) -> float | None:
@@ -292,6 +298,14 @@ def _pool(values: np.ndarray) -> np.ndarray:
     padded = np.zeros((rows * TILE, columns * TILE), np.float64)
     padded[:height, :width] = values
     return padded.reshape(rows, TILE, columns, TILE).sum((1, 3))
+
+
+def _second_derivative(image: np.ndarray, along: float) -> np.ndarray:
+    """Along a direction, degrees counter-clockwise."""
+    line, cross = np.array([[1, -2, 1]], np.float32), np.array([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], np.float32) / 4
+    xx, yy, xy = (cv2.filter2D(image, -1, k, borderType=cv2.BORDER_REPLICATE) for k in (line, line.T, cross))
+    c, s = np.cos(np.radians(along)), -np.sin(np.radians(along))
+    return c * c * xx + 2 * c * s * xy + s * s * yy
 
 
 def _differences(image: np.ndarray, axis: int) -> np.ndarray:
