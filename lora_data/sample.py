@@ -16,6 +16,19 @@ from lora_data.manifest import Record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FacePatch:
+    """A restored face on a network's template.
+
+    Args:
+        rgb: uint8 ``[S, S, 3]``.
+        matrix: float64 ``[2, 3]``: brings px of the decoded canvas onto the square.
+    """
+
+    rgb: np.ndarray
+    matrix: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Instance:
     """One cut-out on its way through the map stages.
 
@@ -23,6 +36,8 @@ class Instance:
         record: What is known about it.
         rgb: uint8 ``[H, W, 3]``, sRGB.
         alpha: uint8 ``[H, W]``, straight.
+        face: The restored face that was pasted in, at its own resolution, for a stage that enlarges the canvas.
+        proposed: uint8, as ``rgb``: an enhancement that waits for a person; the pixels are still without it.
 
     Raises:
         ValueError: A shape or dtype is not as above.
@@ -31,6 +46,8 @@ class Instance:
     record: Record
     rgb: np.ndarray
     alpha: np.ndarray
+    face: FacePatch | None = None
+    proposed: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
@@ -39,10 +56,20 @@ class Instance:
             got = f"{self.alpha.dtype} {self.alpha.shape}"
             raise ValueError(f"{self.record.key}: alpha must be uint8 {self.rgb.shape[:2]}, got {got}")
 
-    def replace(self, *, rgb: np.ndarray | None = None, alpha: np.ndarray | None = None, **fields: Any) -> Instance:
+    def replace(
+        self,
+        *,
+        rgb: np.ndarray | None = None,
+        alpha: np.ndarray | None = None,
+        face: FacePatch | None = None,
+        proposed: np.ndarray | None = None,
+        **fields: Any,
+    ) -> Instance:
         """Return a copy with other pixels and changed record fields (see `Record`)."""
         return Instance(
             record=self.record.replace(**fields) if fields else self.record,
             rgb=self.rgb if rgb is None else rgb,
             alpha=self.alpha if alpha is None else alpha,
+            face=self.face if face is None else face,
+            proposed=self.proposed if proposed is None else proposed,
         )

@@ -22,6 +22,21 @@ NON_COMMERCIAL_INSIGHTFACE = "insightface models: non-commercial research"
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive of weights.
+
+    Args:
+        task: What it does.
+        file: Its name, in whatever folder of the archive.
+        sha256: What it must have.
+    """
+
+    task: Task
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One file of weights.
 
@@ -40,6 +55,7 @@ class Model:
         half: Whether float16 works; bfloat16 and float32 always do.
         size: Bytes, where it is known.
         one_source: The digest was seen in one project only.
+        members: Where the file is an archive: what is used of it.
     """
 
     name: str
@@ -56,6 +72,12 @@ class Model:
     half: bool = True
     size: int | None = None
     one_source: bool = False
+    members: tuple[Member, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Everything that it does."""
+        return tuple(member.task for member in self.members) or (self.task,)
 
 
 MODELS = (
@@ -140,6 +162,14 @@ MODELS = (
         "insightface-buffalo-l", "face_embed", "buffalo_l.zip", f"{_INSIGHTFACE}/buffalo_l.zip",
         "80ffe37d8a5940d59a7384c201a2a38d4741f2f3c51eef46ebb28218a7b0ca2f", NON_COMMERCIAL_INSIGHTFACE,
         "https://github.com/deepinsight/insightface#license", commercial=False, size=288_621_354,
+        members=(
+            Member(
+                "face_detect", "det_10g.onnx", "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91"
+            ),
+            Member(
+                "face_embed", "w600k_r50.onnx", "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43"
+            ),
+        ),
     ),
 )  # fmt: skip
 

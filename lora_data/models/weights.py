@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lora_data.download import download, file_digest, user_cache
 from lora_data.errors import DownloadError, ModelError
-from lora_data.models.registry import Model
+from lora_data.models.registry import Model, Task
 
 FOLDER = "LORA_DATA_MODELS"
 """Environment variable: the folder of weights; ``models`` in the user's cache folder where it is not set."""
@@ -45,6 +46,32 @@ class Weights:
         path = self._present(model)
         self._need_licence(model)
         self.verify(model)
+        return path
+
+    def member(self, model: Model, task: Task) -> Path:
+        """The file of an archive that does a task, taken out of it the first time.
+
+        Raises:
+            ModelError: As `path`; or the archive does not hold it, or holds another.
+        """
+        member = next(m for m in model.members if m.task == task)
+        path = self.folder / Path(model.file).stem / member.file
+        if not path.is_file():
+            archive = self.path(model)
+            try:
+                with zipfile.ZipFile(archive) as opened:
+                    name = next(n for n in opened.namelist() if Path(n).name == member.file)  # in whatever folder
+                    _put(path, opened.read(name))
+            except (zipfile.BadZipFile, StopIteration, OSError) as error:
+                what = "does not hold it" if isinstance(error, StopIteration) else str(error)
+                raise ModelError(f"{member.file} cannot be taken out of {archive}: {what}") from None
+        self._need_licence(model)
+        digest = file_digest(path)
+        if digest != member.sha256:
+            raise ModelError(
+                f"{path} has SHA-256 {digest}, {model.name} must have {member.sha256}: remove it, and it is taken out "
+                f"of {model.file} again"
+            )
         return path
 
     def verify(self, model: Model) -> str:
@@ -141,7 +168,12 @@ class Weights:
         if notes[kind].get(name) == value:
             return
         notes[kind][name] = value
-        self.folder.mkdir(parents=True, exist_ok=True)
-        new = self.folder / f".{NOTES}.{os.getpid()}"
-        new.write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(new, self.folder / NOTES)
+        _put(self.folder / NOTES, (json.dumps(notes, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write whole or not at all; several processes may do so at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_bytes(data)
+    os.replace(new, path)

@@ -1,0 +1,60 @@
+"""Whose face it is: an ArcFace embedding through insightface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lora_data.backends.onnx import errors, options, providers
+from lora_data.errors import MissingExtraError, ModelError
+from lora_data.faces import ARCFACE, ARCFACE_SIZE, similarity, warp
+
+
+class ArcFace:
+    """Any recognition network of insightface's kind.
+
+    Args:
+        path: An ONNX file that turns a square of 112 px into a vector (``w600k_r50.onnx``).
+
+    Raises:
+        ModelError: It cannot be opened, or is no such network.
+        MissingExtraError: insightface is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from insightface.model_zoo import get_model
+            from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+        except ImportError as error:
+            raise MissingExtraError(error.name or "insightface", "models", "ArcFace") from None
+        try:
+            found: Any = get_model(str(path), providers=providers(), sess_options=options())
+        except errors() as error:
+            raise ModelError(f"{path} cannot be opened as ArcFace: {str(error)[:300]}") from None
+        if not isinstance(found, ArcFaceONNX) or tuple(found.input_size) != (ARCFACE_SIZE, ARCFACE_SIZE):
+            raise ModelError(f"{path} is no face recognition network of {ARCFACE_SIZE} px")
+        self._model: Any = found
+
+    def embed(self, rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Describe one face.
+
+        The mean over the aligned face and its mirror image, as ArcFace's own evaluation takes it.
+
+        Args:
+            rgb: uint8 ``[H, W, 3]``, colour filled under the matte.
+            points: ``[5, 2]``, see `lora_data.faces.Face`.
+
+        Returns:
+            float32 ``[D]``, unit length; the cosine compares two.
+
+        Source: Deng et al., ArcFace, CVPR 2019.
+        """
+        aligned = warp(rgb, similarity(points, ARCFACE), ARCFACE_SIZE)
+        bgr = cv2.cvtColor(aligned, cv2.COLOR_RGB2BGR)
+        # one after the other: many exports take exactly one picture
+        vectors = [self._model.get_feat(picture)[0] for picture in (bgr, np.ascontiguousarray(bgr[:, ::-1]))]
+        mean = np.asarray(vectors, np.float32).sum(0)
+        return mean / max(float(np.linalg.norm(mean)), 1e-9)

@@ -1,0 +1,57 @@
+"""How ONNX networks are opened: on the CPU, on one thread, so that a value never depends on the machine's cores."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from lora_data.errors import MissingExtraError, ModelError
+
+
+def options() -> Any:
+    """Session options: one thread, quiet.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+    """
+    found = _runtime().SessionOptions()
+    found.intra_op_num_threads = found.inter_op_num_threads = 1
+    found.log_severity_level = 3
+    return found
+
+
+def providers() -> list[str]:
+    """The CPU: the face networks are small, and a run's worker processes work side by side."""
+    return ["CPUExecutionProvider"]
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime, and the readers around it, raise where a file is no network or another one than expected."""
+    state = vars(_runtime().capi.onnxruntime_pybind11_state)
+    own = [e for e in state.values() if isinstance(e, type) and issubclass(e, Exception)]  # they have no common base
+    message: Any = importlib.import_module("google.protobuf.message")
+    return (*own, message.Error, RuntimeError, ValueError, AttributeError, AssertionError, IndexError, OSError)
+
+
+def output_names(path: Path) -> list[str]:
+    """The names of a network's outputs.
+
+    Raises:
+        ModelError: It cannot be opened.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    runtime = _runtime()
+    try:
+        session = runtime.InferenceSession(str(path), sess_options=options(), providers=providers())
+    except errors() as error:
+        raise ModelError(f"{path} cannot be opened as ONNX: {str(error)[:300]}") from None
+    return [output.name for output in session.get_outputs()]
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnxruntime", "models", "a face network") from None
+    return onnxruntime

@@ -1,0 +1,154 @@
+"""Faces as values: five points, and the similarity that brings them onto a network's template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lora_data.sample import FacePatch
+
+FFHQ = np.array(
+    [
+        [192.98138, 239.94708],
+        [318.90277, 240.1936],
+        [256.63416, 314.01935],
+        [201.26117, 371.41043],
+        [313.08905, 371.15118],
+    ],
+    np.float32,
+)
+"""Where the restoration networks want eyes, nose and corners of the mouth, px of a square of 512.
+
+Source: the FFHQ template of CodeFormer's and GFPGAN's face helper (facexlib)."""
+FFHQ_SIZE = 512
+ARCFACE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
+)
+"""The same for ArcFace, px of a square of 112. Source: insightface, ``utils/face_align.py``."""
+ARCFACE_SIZE = 112
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """A face that was found.
+
+    Args:
+        box: float32 ``[4]``: left, top, right, bottom, px.
+        points: float32 ``[5, 2]``: the eye on the left of the picture, the one on the right, nose, the corner of the
+            mouth on the left, on the right; (x, y), px.
+        score: How sure the detectors are together, 0..1.
+    """
+
+    box: np.ndarray
+    points: np.ndarray
+    score: float
+
+    @property
+    def size(self) -> float:
+        """Longest side of the box, px."""
+        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
+
+def eye_distance(points: np.ndarray) -> float:
+    """Distance of the eyes, px."""
+    return float(np.hypot(*(points[1] - points[0])))
+
+
+def similarity(points: np.ndarray, template: np.ndarray) -> np.ndarray:
+    """The turn, scale and shift that bring points closest to a template.
+
+    Args:
+        points: ``[5, 2]``, px of the picture.
+        template: ``[5, 2]``, px of the aligned square.
+
+    Returns:
+        float64 ``[2, 3]``, for ``cv2.warpAffine``; never a mirror image.
+
+    Source: least squares (Umeyama, PAMI 13(4), 1991), as insightface does. facexlib takes the least median of squares,
+        which leaves points out: on stylised proportions any two of five then decide.
+    """
+    x, y = points.astype(np.float64).T
+    one, none = np.ones_like(x), np.zeros_like(x)
+    rows = np.concatenate([np.stack([x, -y, one, none], 1), np.stack([y, x, none, one], 1)])
+    a, b, dx, dy = np.linalg.lstsq(rows, template.astype(np.float64).T.ravel(), rcond=None)[0]
+    return np.array([[a, -b, dx], [b, a, dy]])
+
+
+def magnification(matrix: np.ndarray) -> float:
+    """How many px of the aligned square a px of the picture becomes."""
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Bring a picture onto an aligned square; what lies outside continues its border.
+
+    Args:
+        image: ``[h, w]`` or ``[h, w, 3]``.
+        matrix: As `similarity` gives it.
+        size: Side of the square, px.
+    """
+    scale = magnification(matrix)
+    if scale < 1:  # a blur of what one px of the square stands for: no moiré
+        sigma = 0.5 / scale - 0.5
+        image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) if sigma > 0.1 else image
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def placed(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points ``[5, 2]`` on the aligned square."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def paste(rgb: np.ndarray, alpha: np.ndarray, patch: FacePatch, scale: int = 1) -> np.ndarray:
+    """Put a restored face back where it was, through a soft mask that stays inside the matte.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``: the canvas, ``scale`` times as large as the decoded one.
+        alpha: uint8 ``[H, W]``.
+        patch: The face.
+        scale: See ``rgb``.
+
+    Returns:
+        uint8, as ``rgb``; unchanged where the matte is not opaque.
+
+    Source: the flow of facexlib's ``face_restoration_helper`` (a square whose rim is eroded and blurred), with the
+        matte in place of its face parser.
+    """
+    side = len(patch.rgb)
+    # px of the canvas to px of the square: px centres are at whole numbers
+    linear = patch.matrix[:, :2] / scale
+    matrix = np.concatenate(
+        [linear, (patch.matrix[:, 2:] + patch.matrix[:, :2] @ np.full((2, 1), 0.5 / scale - 0.5))], 1
+    )
+    corners = np.array([[0, 0], [side, 0], [0, side], [side, side]], np.float64) - matrix[:, 2]
+    there = corners @ np.linalg.inv(matrix[:, :2]).T
+    low = np.maximum(0, np.floor(there.min(0)).astype(int))
+    high = np.minimum(alpha.shape[::-1], np.ceil(there.max(0)).astype(int) + 1)
+    if (low >= high).any():
+        return rgb
+    size = (int(high[0] - low[0]), int(high[1] - low[1]))
+    local = np.concatenate([matrix[:, :2], matrix[:, :2] @ low[:, None] + matrix[:, 2:]], 1)
+    picture = patch.rgb
+    shrinking = magnification(matrix)
+    if shrinking > 1:
+        picture = cv2.GaussianBlur(picture, (0, 0), max(0.5 * shrinking - 0.5, 0.1), borderType=cv2.BORDER_REPLICATE)
+    flags = cv2.WARP_INVERSE_MAP | cv2.INTER_CUBIC
+    face = cv2.warpAffine(picture, local, size, flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    soft = cv2.warpAffine(_rim(side), local, size, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR)
+    area = (slice(low[1], high[1]), slice(low[0], high[0]))
+    opaque = cv2.erode((alpha[area] > 250).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1)
+    inside = np.minimum(cv2.GaussianBlur(opaque.astype(np.float32), (0, 0), 1.0), opaque)
+    weight = (soft * inside)[..., None]
+    made = rgb.copy()
+    made[area] = np.rint(rgb[area] * (1 - weight) + face * weight).clip(0, 255).astype(np.uint8)
+    return made
+
+
+def _rim(side: int) -> np.ndarray:
+    """1 inside the square, falling smoothly to 0 over the outer tenth of it, float32."""
+    away = np.minimum(np.arange(side), np.arange(side)[::-1]) / (0.1 * side)
+    ramp = np.clip(away, 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    return np.outer(ramp, ramp).astype(np.float32)
