@@ -2,7 +2,8 @@
 
 A recipe is a list of stages; a stage is a frozen dataclass whose fields are its configuration. A *map stage* sees one
 instance at a time, pixels and record, so it runs anywhere and in any order. A *corpus stage* sees all records and no
-pixels, so a changed threshold costs no pixel work. Consecutive map stages run as one pass.
+pixels, so a changed threshold costs no pixel work. A *network stage* sees several instances at a time, so that a GPU is
+filled. Consecutive stages of one kind run as one pass.
 
 A stage module imports at its top only what the training half has (numpy, pydantic); OpenCV, scikit-learn and the like
 are imported inside the methods, so that a configuration can be read where the offline half is not installed.
@@ -11,11 +12,16 @@ are imported inside the methods, so that a configuration can be read where the o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeVar
 
 from lora_data.manifest import Record
 from lora_data.sample import Instance
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class MapStage(ABC):
@@ -46,4 +52,59 @@ class CorpusStage(ABC):
         """Return the records, changed, in the same order and number. Only active records may be decided on."""
 
 
-Stage = MapStage | CorpusStage
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What network stages work with.
+
+    Args:
+        device: "cpu" or "cuda".
+        workers: Threads: each runs a network on the CPU, or measures an instance.
+        embedder: The network that says whose face it is, by name or path; None: nobody looks at faces.
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    workers: int = 1
+    embedder: str | None = None
+
+    @property
+    def batch(self) -> int:
+        """Tiles in one forward pass.
+
+        On the CPU one: more are no faster there, and sums then do not depend on the company. On a GPU eight tiles of
+        256 px fit an 8 GB card with most networks; where not, half as many run.
+        """
+        return 8 if self.device == "cuda" else 1
+
+    def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Apply a function to every item, in threads; results in their order. OpenCV, torch and ONNX run outside
+        Python's lock."""
+        if self.workers == 1:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(function, items))
+
+
+class NetworkStage(ABC):
+    """A stage that runs a network over several instances at a time, in one process.
+
+    The result for each is what it would be alone (on a GPU up to the rounding of float sums).
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def apply_many(self, instances: Sequence[Instance], resources: Resources) -> list[Instance]:
+        """Return the instances with changed pixels or fields, in the same order and number.
+
+        Raises:
+            ConfigError: The configured network does something else.
+            ModelError: Its weights cannot be used.
+        """
+
+    @abstractmethod
+    def prepare(self, resources: Resources) -> None:
+        """Load what `apply_many` needs, so that what is missing is said before anything is touched. Raises as it."""
+
+
+Stage = MapStage | CorpusStage | NetworkStage

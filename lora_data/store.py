@@ -65,6 +65,10 @@ class PixelStore:
         """Read a picture back: rgb and alpha."""
         return decode_webp(self.path(kind, key).read_bytes())
 
+    def move(self, kind: str, other: str, key: str) -> None:
+        """Let a picture be of another kind."""
+        os.replace(self.path(kind, key), self.path(other, key))
+
     def save_thumbnail(self, kind: str, key: str, rgb: np.ndarray, alpha: np.ndarray) -> None:
         """Store a small copy (longest side 192 px, never enlarged), resized premultiplied."""
         image = Image.fromarray(_rgba(rgb, alpha))

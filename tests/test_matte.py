@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lora_data.matte import bounding_box, composite, fill_hidden, interior, resize, tight_crop
+from lora_data.matte import bounding_box, composite, enlarge, fill_hidden, interior, resize, tight_crop
 from tests.conftest import cutout
 
 PICTURES = st.tuples(st.integers(1, 24), st.integers(1, 24)).flatmap(
@@ -90,3 +91,16 @@ def test_cropping_and_resizing_keep_colour_and_matte_together():
     assert half[0].shape == (50, 50, 3)
     assert abs(float(half[1].mean()) - float(alpha.mean())) < 1
     np.testing.assert_array_equal(resize(rgb, alpha, (100, 100))[0], rgb)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000), st.integers(2, 4))
+def test_an_enlarged_matte_averages_down_to_itself(seed: int, scale: int):
+    """Even noise, whose every px is an edge. Measured: 1.5 levels at twice the size, 4 at three and four times."""
+    noise = np.random.default_rng(seed).integers(0, 256, (24, 31)).astype(np.uint8)
+    for alpha in (cutout(64)[1], noise):
+        made = enlarge(alpha, scale)
+        assert made.shape == (scale * alpha.shape[0], scale * alpha.shape[1])
+        back = cv2.resize(made.astype(np.float32), alpha.shape[::-1], interpolation=cv2.INTER_AREA)
+        assert float(np.abs(back - alpha).max()) <= (3 if scale == 2 else 8)
+        assert float(np.abs(back - alpha).mean()) <= 0.5

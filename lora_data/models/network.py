@@ -157,14 +157,17 @@ def load_file(path: Path, *, name: str | None = None, fidelity: float = FIDELITY
     if not isinstance(found, spandrel.ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
         raise ModelError(f"{path} ({found.architecture.name}) does not turn one RGB picture into another")
     needs = found.size_requirements
+    # Real-ESRGAN x2 folds 2 x 2 px and was padded to that; spandrel asks for multiples of 4 whatever the fold, and two
+    # mirrored columns where its authors have none change what lies near the right and lower sides.
+    multiple = getattr(found.model, "shuffle_factor", None) or needs.multiple_of or 1
     call = _calls(fidelity).get(found.architecture.id, lambda module, x: module(x))
     return Network(
         name,
         found.model,
         call,
         scale=found.scale,
-        multiple=needs.multiple_of or 1,
-        least=max(needs.minimum or 1, needs.multiple_of if needs.square else 1),
+        multiple=multiple,
+        least=max(needs.minimum or 1, multiple if needs.square else 1),
         square=bool(needs.square),
         half=found.supports_half,
     )

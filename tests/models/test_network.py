@@ -73,6 +73,15 @@ def test_each_architecture_loads_from_its_official_layout(
     assert float(out.std()) > 0.01
 
 
+def test_the_enlarger_by_two_sees_no_more_padding_than_its_folding_needs(tmp_path: Path):
+    model = put(tmp_path, model_named("realesrgan-x2plus"), networks.esrgan(scale=2), "params_ema")
+    loaded = load_network(model, Weights(tmp_path))
+    given = pictures(1, 34, 38)  # even, and no multiples of the 4 that spandrel asks for
+    with torch.inference_mode():
+        direct = loaded.module(given)
+    assert torch.equal(loaded(given), direct.clamp(0, 1))
+
+
 def test_gfpgan_is_given_what_it_was_trained_on_and_draws_no_noise(tmp_path: Path):
     model = put(tmp_path, model_named("gfpgan-1.4"), networks.gfpgan(), "params_ema")
     loaded = load_network(model, Weights(tmp_path))

@@ -38,7 +38,13 @@ def test_the_table_is_consistent():
         assert model.page.startswith("https://")
         assert model.licence
         assert (model.scale > 1) == (model.task == "upscale")
-    assert {m.task for m in MODELS} == {"upscale", "deblur", "face_restore", "face_detect", "face_embed"}
+    assert {task for m in MODELS for task in m.tasks} == {
+        "upscale",
+        "deblur",
+        "face_restore",
+        "face_detect",
+        "face_embed",
+    }
     with pytest.raises(ConfigError, match=r"no model 'esrgan'; there are: realesrgan-x2plus,"):
         model_named("esrgan")
 
