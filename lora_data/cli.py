@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. precompute.filter.min_face_size=48"
     )
+    run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="what networks run on")
     run.add_argument("--models", type=Path, metavar="DIR", help="folder of weights (default: LORA_DATA_MODELS)")
     _add_workers(run)
     run.set_defaults(run=_precompute)
@@ -147,7 +148,14 @@ def _models(options: argparse.Namespace) -> int:
         rows = [("model", "task", "here", "licence")]
         for model in MODELS:
             here = "yes" if (weights.folder / model.file).is_file() else "no"
-            rows.append((model.name, model.task, here, model.licence if model.commercial else f"{model.licence} (!)"))
+            rows.append(
+                (
+                    model.name,
+                    ", ".join(model.tasks),
+                    here,
+                    model.licence if model.commercial else f"{model.licence} (!)",
+                )
+            )
         _print_table(rows, left=4)
         print(f"\nfolder: {weights.folder}\n(!) is accepted once, by lora-data models pull NAME --accept-licence")
         return 0
@@ -185,7 +193,7 @@ def _precompute(options: argparse.Namespace) -> int:
     if options.models is not None:
         os.environ[FOLDER] = str(options.models)  # worker processes inherit it
     keep_freed_memory()
-    _print_summary(precompute(options.input, options.out, config, workers=options.workers))
+    _print_summary(precompute(options.input, options.out, config, workers=options.workers, device=options.device))
     return 0
 
 
@@ -299,8 +307,12 @@ def _print_summary(summary: Summary) -> None:
         print(f"  {name:<24} {count} images")
     if summary.reasons:
         print("rejected: " + ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items()))
+    if summary.faces:
+        print("faces:   " + ", ".join(f"{name} {found} of {looked}" for name, (found, looked) in summary.faces.items()))
+    if summary.waiting:
+        print(f"waiting: {summary.waiting} deblurrings for a person; precompute.deblur.review=false applies them all")
     for left in summary.left_out:
-        print(f"left out: {left['stage']}, {left['why']}" + (f": {left['turn_on']}" if left["turn_on"] else ""))
+        print(f"left out: {left.stage}, {left.why}: {left.turn_on}")
     print(f"shards:  {summary.out / 'shards'}")
     print(f"table:   {summary.out / 'instances.parquet'}")
     print(f"report:  {summary.report}")

@@ -19,9 +19,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lora_data.augment.policy import FLIP_REASON, FORBIDDEN, AugmentPolicy
 from lora_data.errors import ConfigError
+from lora_data.limits import Limits, MotionLimits
 from lora_data.stages.cast import WhiteBalance
 from lora_data.stages.colour import Colour
+from lora_data.stages.deblur import Deblur
 from lora_data.stages.deduplicate import Deduplicate
+from lora_data.stages.face_restore import FaceRestore
+from lora_data.stages.faces import Faces
 from lora_data.stages.filter import Filter
 from lora_data.stages.identity import Identity
 from lora_data.stages.ingest import Ingest
@@ -43,7 +47,10 @@ class Precompute:
 
     ingest: Ingest = field(default_factory=Ingest)
     matte: Matte = field(default_factory=Matte)
+    faces: Faces = field(default_factory=Faces)
+    face_restore: FaceRestore = field(default_factory=FaceRestore)
     upscale: Upscale = field(default_factory=Upscale)
+    deblur: Deblur = field(default_factory=Deblur)
     white_balance: WhiteBalance = field(default_factory=WhiteBalance)
     colour: Colour = field(default_factory=Colour)
     identity: Identity = field(default_factory=Identity)
@@ -75,7 +82,23 @@ class Config:
 _STRICT = ConfigDict(extra="forbid", strict=True)
 for _section in (
     *(Config, Precompute, DataSettings, CaptionSettings, CharacterSettings, AugmentPolicy),
-    *(Ingest, Matte, Upscale, WhiteBalance, Colour, Identity, Filter, Deduplicate, Select, Write),
+    *(
+        Ingest,
+        Matte,
+        Faces,
+        FaceRestore,
+        Upscale,
+        Deblur,
+        Limits,
+        MotionLimits,
+        WhiteBalance,
+        Colour,
+        Identity,
+        Filter,
+        Deduplicate,
+        Select,
+        Write,
+    ),
 ):
     # The stages are plain dataclasses and know nothing of pydantic; this is where strictness is switched on.
     setattr(_section, "__pydantic_config__", _STRICT)  # noqa: B010

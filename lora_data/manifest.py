@@ -60,15 +60,19 @@ class Record:
     face_restore: Outcome = "no"
     face_restore_reason: str | None = None
     face_restore_hue_shift: float | None = None
+    face_restore_value: float | None = None  # what was measured where it was taken back
+    face_restore_limit: float | None = None  # what it was held against
     upscale: Outcome = "no"
     upscale_reason: str | None = None
     upscale_hue_shift: float | None = None
-    upscale_value: float | None = None  # what was measured where it was taken back
-    upscale_limit: float | None = None  # what it was held against
+    upscale_value: float | None = None
+    upscale_limit: float | None = None
     upscale_scale: int | None = None  # how much larger the finished canvas is than the decoded one; None: not
     deblur: Outcome = "no"
     deblur_reason: str | None = None
     deblur_hue_shift: float | None = None
+    deblur_value: float | None = None
+    deblur_limit: float | None = None
     colour: Outcome = "no"
     colour_reason: str | None = None
     colour_hue_shift: float | None = None
@@ -109,13 +113,30 @@ class Record:
     blur_coherence: float | None = None  # 0 isotropic .. 1 one direction
     edge_score: float | None = None  # detail preservation, see metrics.py
     framing: str | None = None  # "close-up", "half", "full"
-    face_size: float | None = None  # longest side of the face box, px of the original; None: no face known
+
+    # -- the face, where one was found (see stages/faces.py); px of the canvas as decoded
+    face_size: float | None = None  # longest side of its box; None: no face known
+    face_score: float | None = None  # how sure the detectors are together, 0..1
+    face_box: np.ndarray | None = None  # float32 [4]: left, top, right, bottom
+    face_points: np.ndarray | None = None  # float32, flat 5 x 2: eyes, nose, corners of the mouth; (x, y)
+    faces: int | None = None  # how many were found; None: nobody looked
+
+    # -- whether motion blurred it, measured before any network (see motion.py)
+    motion: str | None = None  # "motion", or which witness speaks against it; None: nobody looked
+    motion_score: float | None = None  # blur score along that direction, see metrics.py
+    motion_softness: float | None = None
+    motion_direction: float | None = None  # degrees counter-clockwise, [0, 180)
+    motion_coherence: float | None = None
+    motion_agreement: float | None = None
+    motion_silhouette: float | None = None
+    motion_face_focus: float | None = None
 
     # -- fingerprints and embeddings
     phash: int | None = None  # 64 bit, of the matte-filled tight composite; bit order: see fingerprint.py
     thumb_luma: np.ndarray | None = None  # uint8, flat 96 x 96: luma of the tight crop, aspect kept, centred
     thumb_matte: np.ndarray | None = None  # uint8, 96 x 96 bits packed (np.packbits): where its alpha is above 127
     embedding: np.ndarray | None = None  # float32, unit length: appearance of the masked body
+    face_embedding: np.ndarray | None = None  # float32, unit length: whose face it is
     quality: float | None = None  # one number to order near-equals by, see stages/deduplicate.py
 
     @property

@@ -1,11 +1,12 @@
 """Run a recipe: the offline half from a folder of cut-outs to shards, table and report.
 
-A recipe is a list of stages. Consecutive map stages are one pass over the instances' pixels; a corpus stage stands
-between passes and sees the records alone. Pixels wait between passes in ``OUT/cache``.
+A recipe is a list of stages. Consecutive map stages are one pass over the instances' pixels, consecutive network stages
+another; a corpus stage stands between passes and sees the records alone. Pixels wait between passes in ``OUT/cache``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -14,29 +15,32 @@ from dataclasses import dataclass
 from importlib import metadata
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lora_data
 from lora_data.config import Config, as_tree
 from lora_data.download import file_digest
+from lora_data.engines.batches import PROPOSED, run_networks
 from lora_data.engines.local import LocalEngine
-from lora_data.errors import ConfigError, ImageError
+from lora_data.enhancements import LeftOut, enhancements, left_out, need_models, uses
+from lora_data.errors import ConfigError, ImageError, MissingExtraError, ModelError
 from lora_data.manifest import UNKNOWN, Record
+from lora_data.models.loaded import path_of
 from lora_data.models.registry import model_named
 from lora_data.models.weights import models_folder
 from lora_data.progress import RunProgress
 from lora_data.report import write_report
 from lora_data.sample import Instance
 from lora_data.sources import Source, discover
-from lora_data.stage import CorpusStage, MapStage, Stage
+from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stage
 from lora_data.stages.cast import MeasureCast
+from lora_data.stages.deblur import ChooseBlurred, MeasureMotion
 from lora_data.stages.embed import Embed
+from lora_data.stages.faces import Faces
 from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Background
 from lora_data.stages.metrics import Exposure, Metrics
-from lora_data.stages.upscale import network as upscale_network
-from lora_data.stages.upscale import path_of
 from lora_data.store import PixelStore, write_atomic
 from lora_data.table import NAME as TABLE
 from lora_data.table import write_table
@@ -54,7 +58,9 @@ class Summary:
         counts: Records by status.
         kept: Kept instances by character.
         reasons: Rejected instances by reason, most frequent first.
-        left_out: The enhancements that were left out, each with the command that turns it on, where there is one.
+        left_out: The enhancements that were left out, each with the command that turns it on.
+        faces: By character: instances with a face that was found, and instances that were looked at.
+        waiting: Enhancements that wait for a person.
         report: The page to open.
     """
 
@@ -62,23 +68,31 @@ class Summary:
     counts: dict[str, int]
     kept: dict[str, int]
     reasons: dict[str, int]
-    left_out: list[dict[str, str | None]]
+    left_out: list[LeftOut]
+    faces: dict[str, tuple[int, int]]
+    waiting: int
     report: Path
 
 
 def recipe(config: Config) -> list[Stage]:
     """The stages of a run after ingest, in order.
 
-    The matte comes first: colour statistics, metrics and hashes must know what belongs to the character. The filter
-    comes after the enhancements and after identity, as in the strategy's recommended pipeline.
+    The matte comes first: networks, colour statistics, metrics and hashes must know what belongs to the character. The
+    enhancements are in the order of the strategy's recommended pipeline; the filter comes after them and after
+    identity, as there.
     """
-    p = config.precompute
+    p, on = config.precompute, enhancements(config)
     return [
         p.matte,
         Exposure(),
         MeasureCast(),
-        *([p.upscale] if upscales(config) else []),
+        *([p.faces] if on.faces else []),
+        *([MeasureMotion(below=p.deblur.below, limits=p.deblur.motion)] if on.deblur else []),
         p.white_balance,
+        *([ChooseBlurred(frames=p.deblur.neighbour_frames)] if on.deblur else []),
+        *([p.face_restore] if on.face_restore else []),
+        *([p.upscale] if on.upscale else []),
+        *([p.deblur] if on.deblur else []),
         p.colour,
         Background(background=p.matte.background),
         Metrics(),
@@ -91,14 +105,14 @@ def recipe(config: Config) -> list[Stage]:
     ]
 
 
-def upscales(config: Config) -> bool:
-    """Whether a run enlarges small characters."""
-    enabled = config.precompute.upscale.enabled
-    return config.preset == "full" if enabled == "auto" else enabled
-
-
 def precompute(
-    folder: Path, out: Path, config: Config, *, workers: int | None = None, progress: RunProgress | None = None
+    folder: Path,
+    out: Path,
+    config: Config,
+    *,
+    workers: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    progress: RunProgress | None = None,
 ) -> Summary:
     """Run the offline half.
 
@@ -106,25 +120,28 @@ def precompute(
         folder: INPUT.
         out: OUT; made if it is not there.
         config: What to run.
-        workers: Processes; None: one per core.
+        workers: Processes, and threads that run networks on the CPU; None: one per core.
+        device: What networks run on; "auto": the GPU where there is one.
         progress: Where to show it; None: a new one on standard error.
 
     Raises:
-        ConfigError: INPUT, OUT or the configuration cannot be used; nothing was touched.
+        ConfigError: INPUT, OUT, the configuration or the weights that it names cannot be used; nothing was touched.
         RunError: The run could not finish.
     """
+    workers = workers if workers is not None else os.cpu_count() or 1
+    stages = recipe(config)
     _check(folder, out, config)
+    resources = _resources(config, stages, workers, device)
+    _prepare(config, stages, resources)
     found = discover(folder, exclude=out)
     progress = progress or RunProgress()
-    workers = workers if workers is not None else os.cpu_count() or 1
     store = PixelStore(out / "cache")
     out.mkdir(parents=True, exist_ok=True)
     passes: list[dict[str, Any]] = []
     try:
         with LocalEngine(workers) as engine:
-            records = _run_stages(
-                found.sources, recipe(config), config.precompute.ingest, store, engine, progress, passes
-            )
+            run = _Run(config.precompute.ingest, store, engine, resources, progress, passes)
+            records = _run_stages(found.sources, stages, run)
         progress.start("write", sum(r.status == "kept" for r in records))
         config.precompute.write.write(
             out / "shards", records, lambda key: store.path(FINAL, key).read_bytes(), config.characters
@@ -138,7 +155,9 @@ def precompute(
     kept = Counter(r.character for r in records if r.status == "kept")
     reasons = Counter(r.reason or "" for r in records if r.status == "rejected").most_common()
     counts = dict(Counter(r.status for r in records))
-    return Summary(out, counts, dict(sorted(kept.items())), dict(reasons), left_out(config), report)
+    waiting = sum(r.status == "kept" and r.deblur == "proposed" for r in records)
+    faces = _faces_found(records)
+    return Summary(out, counts, dict(sorted(kept.items())), dict(reasons), left_out(config), faces, waiting, report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,36 +210,50 @@ class Pass:
         return record
 
 
-def _run_stages(
-    sources: Sequence[Source],
-    stages: Sequence[Stage],
-    ingest: Ingest,
-    store: PixelStore,
-    engine: LocalEngine,
-    progress: RunProgress,
-    passes: list[dict[str, Any]],
-) -> list[Record]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run works with."""
+
+    ingest: Ingest
+    store: PixelStore
+    engine: LocalEngine
+    resources: Resources
+    progress: RunProgress
+    passes: list[dict[str, Any]]
+
+
+def _run_stages(sources: Sequence[Source], stages: Sequence[Stage], run: _Run) -> list[Record]:
     """Take the sources through the recipe."""
+    store, progress = run.store, run.progress
     records = [Record(source=s.source, key=s.key) for s in sources]
     by_key: dict[str, Source] = {s.key: s for s in sources}
-    groups = [(kind, list(group)) for kind, group in groupby(stages, key=lambda s: isinstance(s, MapStage))]
-    last = max(i for i, (pixels, _) in enumerate(groups) if pixels)
+    groups = [list(group) for _, group in groupby(stages, key=_kind)]
+    last = max(i for i, group in enumerate(groups) if isinstance(group[0], MapStage))
     before: str | None = None
-    for kind in (BEFORE, AFTER):
+    store.clear(PROPOSED)
+    for kind in (BEFORE, AFTER, PROPOSED):
         store.prepare(kind)
-    for number, (_, group) in enumerate(groups):
+    for number, group in enumerate(groups):
         maps = tuple(s for s in group if isinstance(s, MapStage))
+        networks = tuple(s for s in group if isinstance(s, NetworkStage))
         name = " + ".join(s.name for s in group)
         running = [r for r in records if r.active]
         if maps:
             kind = FINAL if number == last else f"pass{number}"
             store.prepare(kind)
-            task = Pass(maps, store, before, kind, ingest)
+            task = Pass(maps, store, before, kind, run.ingest)
             items = [(r, by_key[r.key] if before is None else None) for r in running]
             progress.start("read + " + name if before is None else name, len(items))
-            done = engine.run(task, items, progress.advance)
+            done = run.engine.run(task, items, progress.advance)
             if before is not None:
                 store.clear(before)
+            before = kind
+        elif networks and before is not None:
+            kind = f"pass{number}"
+            store.prepare(kind)
+            progress.start(name, len(running))
+            done = run_networks(networks, running, store, (before, kind), run.resources, progress.advance)
+            store.clear(before)
             before = kind
         else:
             progress.start(name, len(running))
@@ -228,7 +261,7 @@ def _run_stages(
                 if isinstance(stage, CorpusStage):
                     records = stage.apply(records)
             done = []
-        passes.append({"name": name, "seconds": round(progress.finish(), 3), "instances": len(running)})
+        run.passes.append({"name": name, "seconds": round(progress.finish(), 3), "instances": len(running)})
         changed = {r.key: r for r in done}
         records = [changed.get(r.key, r) for r in records]
     return records
@@ -236,19 +269,57 @@ def _run_stages(
 
 def _check(folder: Path, out: Path, config: Config) -> None:
     """Everything that can be known to be wrong before a file is touched."""
-    if config.preset == "full":
-        raise ConfigError(
-            'preset = "full" also restores faces and deblurs, which this version does not have yet; allowed here: '
-            '"light", with precompute.upscale.enabled = true for super-resolution'
-        )
     if not folder.is_dir():
         raise ConfigError(f"INPUT must be a folder, got {folder}")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"OUT must be a folder or not be there yet, got the file {out}")
     if out.resolve() == folder.resolve() or out.resolve() in folder.resolve().parents:
         raise ConfigError(f"OUT must not be INPUT or hold it, got INPUT {folder} and OUT {out}")
-    if upscales(config):
-        upscale_network(config.precompute.upscale.model)  # says what is missing, before a file is touched
+
+
+def _kind(stage: Stage) -> str:
+    return "map" if isinstance(stage, MapStage) else "network" if isinstance(stage, NetworkStage) else "corpus"
+
+
+def _resources(config: Config, stages: Sequence[Stage], workers: int, device: str) -> Resources:
+    """What network stages work with."""
+    embedder = config.precompute.faces.embedder if enhancements(config).faces else None
+    if not any(isinstance(stage, NetworkStage) for stage in stages):
+        return Resources("cpu", workers, embedder)
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError("torch", "models", "a network") from None
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise ConfigError("--device cuda: torch finds no GPU here; allowed: auto, cpu")
+    return Resources("cuda" if there and device != "cpu" else "cpu", workers, embedder)
+
+
+def _prepare(config: Config, stages: Sequence[Stage], resources: Resources) -> None:
+    """Open every network, so that what is missing is said before a file is touched."""
+    need_models(uses(config))
+    try:
+        for stage in stages:
+            if isinstance(stage, NetworkStage):
+                stage.prepare(resources)
+            elif isinstance(stage, Faces):
+                stage.prepare()
+    except ModelError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _faces_found(records: Sequence[Record]) -> dict[str, tuple[int, int]]:
+    """By character: how many of its instances have a face that was found, and how many were looked at."""
+    looked = [r for r in records if r.faces is not None]
+    names = sorted({r.character for r in looked})
+    return {
+        name: (
+            sum(bool(r.faces) for r in looked if r.character == name),
+            sum(r.character == name for r in looked),
+        )
+        for name in names
+    }
 
 
 def _run_json(
@@ -266,7 +337,8 @@ def _run_json(
         "characters": {
             name: dict(sorted(Counter(r.status for r in records if r.character == name).items())) for name in names
         },
-        "skipped": left_out(config),
+        "skipped": [dataclasses.asdict(left) for left in left_out(config)],
+        "faces": {name: {"found": found, "of": looked} for name, (found, looked) in _faces_found(records).items()},
         "ignored_files": list(ignored),
         "models": _models(config),
         "versions": _versions(("numpy", "opencv-python", "pymatting", "scikit-learn", "scikit-image", "ImageHash")),
@@ -275,28 +347,18 @@ def _run_json(
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def left_out(config: Config) -> list[dict[str, str | None]]:
-    """The enhancements of the preset "full" that a run does without: name, why, and the command that turns it on."""
-    missing = {"why": "this version does not have it yet", "turn_on": None}
-    found: list[dict[str, str | None]] = [{"stage": name, **missing} for name in ("face_restore", "deblur")]
-    if not upscales(config):
-        model = config.precompute.upscale.model
-        command = f"lora-data models pull {model}; then --set precompute.upscale.enabled=true"
-        found.insert(1, {"stage": "upscale", "why": "needs a network's weights", "turn_on": command})
-    return found
-
-
 def _models(config: Config) -> list[dict[str, str]]:
     """The networks that a run used, with licence and digest."""
-    if not upscales(config):
-        return []
-    name = config.precompute.upscale.model
-    path = path_of(name)
-    if path is not None:
-        return [{"name": name, "stage": "upscale", "digest": file_digest(path), "licence": "not known"}]
-    model = model_named(name)
-    digest = file_digest(models_folder() / model.file)
-    return [{"name": name, "stage": "upscale", "digest": digest, "licence": model.licence}]
+    found: list[dict[str, str]] = []
+    for use in uses(config):
+        path = path_of(use.model)
+        if path is not None:
+            found.append({"name": path.name, "stage": use.stage, "digest": file_digest(path), "licence": "not known"})
+            continue
+        model = model_named(use.model)
+        digest = file_digest(models_folder() / model.file)
+        found.append({"name": model.name, "stage": use.stage, "digest": digest, "licence": model.licence})
+    return found
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

@@ -12,15 +12,15 @@ import lora_data
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
     ["errors"],
-    ["manifest", "rng", "colour", "matte", "clustering", "progress", "augment.policy", "download"],
+    ["manifest", "limits", "rng", "colour", "matte", "clustering", "progress", "augment.policy", "download"],
     ["sample", "metrics", "fingerprint", "shards", "store", "decode", "sources", "sam2", "table"],
-    ["stage", "remote", "gate", "train.settings"],
+    ["faces", "stage", "remote", "gate", "motion", "train.settings"],
     ["backends", "models"],
     ["stages"],
     ["config"],
     ["augment"],
     ["train"],
-    ["engines", "report", "demo", "preview", "export"],
+    ["enhancements", "engines", "report", "demo", "preview", "export"],
     ["pipeline"],
     ["cli"],
     ["__main__", "__init__"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,12 @@ import pytest
 
 from lora_data.cli import main
 from lora_data.config import load_config
+from lora_data.demo import make_film
+from lora_data.models import registry
+from lora_data.models.weights import FOLDER
 from tests.conftest import ROOT
+from tests.models.stand_ins import needs_models, stand_ins
+from tests.web import served
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -29,9 +35,10 @@ def test_each_lora_data_command_runs(
 ):
     monkeypatch.chdir(tmp_path)
     ours = [shlex.split(c) for c in commands() if shlex.split(c)[0].rpartition("/")[2] == "lora-data"]
-    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report", "preview", "export"}
+    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report", "preview", "export", "models"}
     for command in ours:
-        assert main(command[1:]) == 0, (command, capsys.readouterr().err)
+        if not with_weights(command):
+            assert main(command[1:]) == 0, (command, capsys.readouterr().err)
     assert (tmp_path / "demo_out" / "run" / "report" / "index.html").is_file()
     # What the commands wrote is what the README's loop trains on.
     names: dict[str, Any] = {}
@@ -39,6 +46,32 @@ def test_each_lora_data_command_runs(
     assert names["made"].pixel_values.shape[1] == 3
     assert names["loader"].plan.epoch == 1
     assert all(names["batch"].captions)
+
+
+def with_weights(command: list[str]) -> bool:
+    """Whether a command fetches or needs weights."""
+    return command[1:3] == ["models", "pull"] or "full" in command
+
+
+@needs_models
+def test_each_command_that_needs_weights_runs_with_stand_ins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(FOLDER, str(tmp_path / "weights"))
+    make_film(tmp_path / "demo_out" / "film", instances=16, characters=2, seed=3, size=160)
+    ours = [shlex.split(c) for c in commands() if with_weights(shlex.split(c))]
+    assert [c[1] for c in ours] == ["models", "precompute"]
+    with served(tmp_path / "served") as url:
+        monkeypatch.setattr(registry, "MODELS", stand_ins(tmp_path / "served", url))
+        for command in ours:  # in this process: others would see the true table
+            here = ["--workers", "1"] if command[1] == "precompute" else []
+            assert main([*command[1:], *here]) == 0, (command, capsys.readouterr().err)
+    run = json.loads((tmp_path / "out_full" / "run.json").read_text())
+    assert run["skipped"] == []
+    assert {m["name"] for m in run["models"]} == set(ours[0][3:-1])
+    assert sum(f["of"] for f in run["faces"].values()) > 0
+    assert "faces:" in capsys.readouterr().out
 
 
 def test_each_make_target_is_there_and_ci_runs_the_test_command():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -238,7 +238,7 @@ def _recoloured(rgb: np.ndarray, solid: np.ndarray, alpha: np.ndarray) -> np.nda
     return np.where(change[..., None], bled, rgb).astype(np.uint8)
 
 
-def _numbers(alpha: np.ndarray) -> dict[str, float | int]:
+def _numbers(alpha: np.ndarray) -> dict[str, Any]:
     import cv2
 
     from lora_data.matte import bounding_box

@@ -16,11 +16,11 @@ from lora_data.cli import main
 from lora_data.config import load_config
 from lora_data.errors import ConfigError, ModelError
 from lora_data.manifest import Record
+from lora_data.models import loaded
 from lora_data.models.network import Network
-from lora_data.models.weights import FOLDER
 from lora_data.pipeline import recipe
 from lora_data.sample import Instance
-from lora_data.stages import upscale as stage
+from lora_data.stage import Resources
 from lora_data.stages.upscale import Upscale
 from lora_data.table import read_table
 from tests.conftest import ROOT, cutout
@@ -41,7 +41,12 @@ def instance(size: int = 96) -> Instance:
 def plug(monkeypatch: pytest.MonkeyPatch, call: Any, scale: int = 4) -> None:
     """Let the stage find this network."""
     made = Network("test", nn.Identity(), call, scale=scale)
-    monkeypatch.setattr(stage, "network", lambda model: made)
+    monkeypatch.setattr(loaded, "network", lambda *_: made)
+
+
+def upscaled(instance: Instance, stage: Upscale | None = None) -> Instance:
+    (made,) = (stage or Upscale()).apply_many([instance], Resources())
+    return made
 
 
 def sharpened(scale: int) -> Any:
@@ -59,7 +64,7 @@ def sharpened(scale: int) -> Any:
 def test_a_small_character_is_enlarged_twice(monkeypatch: pytest.MonkeyPatch, scale: int):
     plug(monkeypatch, sharpened(scale), scale)
     given = instance()
-    made = Upscale().apply(given)
+    made = upscaled(given)
     assert (made.record.upscale, made.record.upscale_scale, made.record.upscale_reason) == ("applied", 2, None)
     assert made.rgb.shape == (192, 192, 3)
     assert made.alpha.shape == (192, 192)
@@ -72,7 +77,7 @@ def test_a_small_character_is_enlarged_twice(monkeypatch: pytest.MonkeyPatch, sc
     assert not made.rgb[made.alpha == 0].any()
     small = cv2.resize(made.alpha, (96, 96), interpolation=cv2.INTER_AREA).astype(int)
     assert float(np.abs(small - given.alpha).mean()) < 1
-    assert np.array_equal(made.rgb, Upscale().apply(given).rgb)
+    assert np.array_equal(made.rgb, upscaled(given).rgb)
 
 
 def test_the_network_never_sees_hidden_colour(monkeypatch: pytest.MonkeyPatch):
@@ -84,18 +89,20 @@ def test_the_network_never_sees_hidden_colour(monkeypatch: pytest.MonkeyPatch):
 
     plug(monkeypatch, call, 2)
     given = instance()
-    Upscale().apply(given)
+    upscaled(given)
     magenta = np.where((given.alpha == 0)[..., None], np.array([255, 0, 255], np.uint8), given.rgb)
-    Upscale().apply(given.replace(rgb=magenta))
+    upscaled(given.replace(rgb=magenta))
     assert torch.equal(seen[0], seen[1])
 
 
 def test_a_large_one_stays(monkeypatch: pytest.MonkeyPatch):
     plug(monkeypatch, sharpened(2), 2)
     given = instance()
-    assert Upscale(below=70).apply(given) is given
-    empty = given.replace(alpha=np.zeros_like(given.alpha))
-    assert Upscale().apply(empty) is empty
+    for stays, stage in ((given, Upscale(below=70)), (given.replace(alpha=np.zeros_like(given.alpha)), Upscale())):
+        made = upscaled(stays, stage)
+        assert made.rgb is stays.rgb
+        assert made.alpha is stays.alpha
+        assert (made.record.upscale, made.record.upscale_reason) == ("no", "large")
 
 
 def not_a_number(_: nn.Module, x: Tensor) -> Tensor:
@@ -119,7 +126,7 @@ def too_large(_: nn.Module, x: Tensor) -> Tensor:
 def test_what_breaks_a_limit_is_taken_back_and_said(monkeypatch: pytest.MonkeyPatch, call: Any, reason: str):
     plug(monkeypatch, call, 2)
     given = instance()
-    made = Upscale().apply(given)
+    made = upscaled(given)
     assert (made.record.upscale, made.record.upscale_reason) == ("taken_back", reason)
     assert np.array_equal(made.rgb, given.rgb)
     assert np.array_equal(made.alpha, given.alpha)
@@ -129,24 +136,18 @@ def test_what_breaks_a_limit_is_taken_back_and_said(monkeypatch: pytest.MonkeyPa
         assert made.record.upscale_limit is not None
 
 
-def test_a_configured_network_that_is_not_there_stops_before_anything_is_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setenv(FOLDER, str(tmp_path / "models"))
-    stage.network.cache_clear()
-    (tmp_path / "in").mkdir()
-    out = tmp_path / "out"
-    arguments = ["precompute", str(tmp_path / "in"), "--out", str(out), "--set", "precompute.upscale.enabled=true"]
-    assert main(arguments) == 1
-    assert "lora-data models pull realesrgan-x2plus" in capsys.readouterr().err
-    assert not out.exists()
-    with pytest.raises(ConfigError, match="does deblur, not upscale"):
-        stage.network("nafnet-gopro-32")
-    with pytest.raises(ModelError, match="cannot be opened"):
-        stage.network(str(tmp_path / "nothing.pth"))
+def test_a_network_that_does_something_else_is_named(tmp_path: Path):
     one = networks.save(networks.nafnet(), tmp_path / "one.pth", key="params")
-    with pytest.raises(ConfigError, match="enlarges 1 times"):
-        stage.network(str(one))
+    cases = {
+        "nafnet-gopro-32": "precompute.upscale.model: nafnet-gopro-32 does deblur, not upscale",
+        str(one): "enlarges 1 times, expected 2 or 4",
+        "esrgan": "precompute.upscale.model: there is no model 'esrgan'.*or the path of a file",
+    }
+    for model, message in cases.items():
+        with pytest.raises(ConfigError, match=message):
+            Upscale(model=model).prepare(Resources())
+    with pytest.raises(ModelError, match="cannot be opened"):
+        Upscale(model=str(tmp_path / "nothing.pth")).prepare(Resources())
 
 
 def test_it_is_in_the_recipe_where_it_is_turned_on():
@@ -181,6 +182,6 @@ def test_a_run_with_real_weights_writes_larger_pictures(tmp_path: Path, capsys: 
         width, height = records[sample.key].width or 0, records[sample.key].height or 0
         assert dataset.image(place).shape[:2] == (scale * height, scale * width)
     run = json.loads((outs[0] / "run.json").read_text())
-    assert [m["name"] for m in run["models"]] == [str(WEIGHTS)]
+    assert [m["name"] for m in run["models"]] == [WEIGHTS.name]
     assert {s["stage"] for s in run["skipped"]} == {"face_restore", "deblur"}
     assert "left out: deblur" in capsys.readouterr().out
