@@ -50,8 +50,8 @@ class MotionLimits:
     premultiplied. Touched: 2 of 4464 that were clean, out of focus (disc of 2 to 8 px, Gaussian of 1 to 4 px), of
     graded depth of field (1 of 1152), noisy, compressed or enlarged. Found of smears over 5 / 7 / 9 / 11 / 13 to 21 /
     25 px: .10 / .55 / .79 / .90 / .93 / .85, of curved ones .90; from 360 px height .93 of all from 9 px.
-    On 48 others, looked at once the limits stood (six had helped to choose `lora_data.motion.SHARPER`; half show the same third-party
-    characters): 2 of 2976 touched, both depth of field, of 768.
+    On 48 others, looked at once the limits stood (six had helped to choose `lora_data.motion.SHARPER`; half show the
+    same third-party characters): 2 of 2976 touched, both depth of field, of 768.
 
     Args:
         softness: Most, in [0.5, 3]. Clean: 2.09 and more, 99 % above 2.4; discs of 3 px 2.1; smears over 7 / 9 / 11 /

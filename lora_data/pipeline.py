@@ -269,6 +269,9 @@ def _run_stages(sources: Sequence[Source], stages: Sequence[Stage], run: _Run) -
 
 def _check(folder: Path, out: Path, config: Config) -> None:
     """Everything that can be known to be wrong before a file is touched."""
+    on = enhancements(config)
+    if on.face_restore and not on.faces:
+        raise ConfigError("precompute.face_restore needs precompute.faces, which is switched off")
     if not folder.is_dir():
         raise ConfigError(f"INPUT must be a folder, got {folder}")
     if out.exists() and not out.is_dir():

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lora_data.gate import Limits, Verdict, judge, keep_low_frequencies
+from lora_data.colour import hue_shift
+from lora_data.gate import FaceChange, Limits, Verdict, judge, keep_low_frequencies
 from lora_data.matte import fill_hidden, interior
 from tests.conftest import cutout
 
@@ -96,3 +97,53 @@ def test_the_same_size_is_judged_too(small: tuple[np.ndarray, np.ndarray, np.nda
     assert gated(soft, sharp, where).reason is None
     assert gated(soft, soft.astype(np.float32), where).reason == "no_gain"
     assert before.shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "value", "limit"),
+    [
+        (FaceChange(0.6, 0.0), "identity", 0.6, 0.75),
+        (FaceChange(0.9, 0.2), "landmarks", 0.2, 0.05),
+        (FaceChange(0.6, 0.2), "identity", 0.6, 0.75),
+        (FaceChange(0.9, None), None, None, None),
+        (FaceChange(0.9, 0.01), None, None, None),
+    ],
+)
+def test_a_network_that_swaps_or_moves_a_face_is_refused(
+    small: tuple[np.ndarray, np.ndarray, np.ndarray],
+    change: FaceChange,
+    reason: str | None,
+    value: float | None,
+    limit: float | None,
+):
+    before, inside, sharp = small
+    final = np.rint(keep_low_frequencies(before, sharp)).clip(0, 255).astype(np.uint8)
+    verdict = judge(before, sharp, final, inside, Limits(), face=lambda: change)
+    assert (verdict.reason, verdict.value, verdict.limit) == (reason, value, limit)
+
+
+def test_the_face_is_not_looked_at_where_another_limit_is_broken(small: tuple[np.ndarray, np.ndarray, np.ndarray]):
+    before, inside, _ = small
+
+    def never() -> FaceChange:
+        raise AssertionError("nobody asked")
+
+    plain = enlarged(before)
+    assert judge(before, plain, plain.astype(np.uint8), inside, Limits(), face=never).reason == "no_gain"
+
+
+def test_the_colour_of_each_px_comes_back_and_its_detail_stays(small: tuple[np.ndarray, np.ndarray, np.ndarray]):
+    before, inside, sharp = small
+    tinted = sharp + np.array([12, -4, -9], np.float32)
+    made = np.rint(keep_low_frequencies(before, tinted)).clip(0, 255).astype(np.uint8)
+    back = cv2.resize(made, (128, 128), interpolation=cv2.INTER_AREA)
+    shift = hue_shift(before, back, inside)
+    assert shift is not None
+    assert shift < 1.5  # rounding to 8 bit alone gives about 1.2
+    assert cv2.Laplacian(made, cv2.CV_32F).var() > 2 * cv2.Laplacian(enlarged(before), cv2.CV_32F).var()
+
+
+@pytest.mark.parametrize("field", ["hue", "low_psnr", "gain", "identity", "moved"])
+def test_an_impossible_limit_is_an_error(field: str):
+    with pytest.raises(ValueError, match=field):
+        Limits(**{field: -2.0})

@@ -68,6 +68,8 @@ class Character:
     framing_bar: Markup
     light: Markup | None
     shots: int
+    faces: tuple[int, int]
+    """Pictures with a face that was found, and pictures that were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def _character(name: str, anchor: str, group: Sequence[Record], counts: Counter[
         framing_bar=parts_bar([(f"tone{min(i, 3)}", count) for i, (_, count) in enumerate(framing)]),
         light=columns(eighths) if light else None,
         shots=len({r.scene or r.track for r in kept} - {None}),
+        faces=(sum(bool(r.faces) for r in group), sum(r.faces is not None for r in group)),
     )
 
 

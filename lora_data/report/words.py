@@ -34,6 +34,8 @@ REASONS = {
     "unsaturated": ("Unsaturated", "saturation over the character's median"),
     "oversaturated": ("Oversaturated", "saturation over the character's median"),
     "small_face": ("Small face", "longest side of the face, px"),
+    # deblur
+    "sharp_neighbour": ("Sharp neighbour", "frames to a sharp picture of the same track"),
     # identity, deduplicate, select
     "unknown": ("Nobody known", "likeness to the nearest character: an extra, a prop or background"),
     "near_duplicate": ("Near duplicates", "structural similarity (SSIM) to the one that was kept"),
@@ -70,6 +72,8 @@ STAGES = {
     "ingest": "Read",
     "matte": "Matte",
     "cast": "Colour cast",
+    "faces": "Faces",
+    "motion": "Motion",
     "white_balance": "White balance",
     "colour": "Colour",
     "metrics": "Metrics",

@@ -66,17 +66,11 @@ class FaceRestore(NetworkStage):
             raise ValueError(f"min_eye_distance must be at least 1, got {self.min_eye_distance}")
 
     def prepare(self, resources: Resources) -> None:
-        """See `NetworkStage`.
-
-        Raises:
-            ConfigError: Nobody looks at faces.
-        """
+        """See `NetworkStage`."""
         from lora_data.errors import ConfigError
         from lora_data.faces import FFHQ_SIZE
         from lora_data.models.loaded import network
 
-        if resources.embedder is None:
-            raise ConfigError("precompute.face_restore needs precompute.faces, which is switched off")
         found = network(self.model, "face_restore", _KEY, resources.device, self.fidelity)
         if found.scale != 1:
             raise ConfigError(f"{_KEY}: {self.model} enlarges {found.scale} times, expected a network that restores")

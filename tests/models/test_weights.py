@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from lora_data.cli import main
 from lora_data.errors import ConfigError, ModelError
 from lora_data.models import registry
-from lora_data.models.registry import MODELS, Model, model_named
+from lora_data.models.registry import MODELS, Member, Model, model_named
 from lora_data.models.weights import FOLDER, NOTES, Weights, models_folder
 from tests.web import Faults, served
 
@@ -155,3 +156,48 @@ def test_the_command_lists_fetches_checks_and_says_where(
     assert "damaged" in capsys.readouterr().err
     assert main(["models", "pull", "nobody", *folder]) == 2
     assert json.loads((tmp_path / "models" / NOTES).read_text())["licences"] == {"bound": "NC"}
+
+
+def packed(folder: Path, content: bytes, name: str = "deep/inside/net.onnx") -> Model:
+    """An archive in a folder, and its model."""
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / "pack.zip", "w") as archive:
+        archive.writestr(name, content)
+    digest = hashlib.sha256((folder / "pack.zip").read_bytes()).hexdigest()
+    member = Member("face_embed", "net.onnx", DIGEST)
+    return dataclasses.replace(
+        model_named("insightface-buffalo-l"), file="pack.zip", sha256=digest, commercial=True, members=(member,)
+    )
+
+
+def test_a_file_is_taken_out_of_its_archive_once_and_checked(tmp_path: Path):
+    model, weights = packed(tmp_path, DATA), Weights(tmp_path)
+    path = weights.member(model, "face_embed")
+    assert path.read_bytes() == DATA
+    assert path.name == "net.onnx"
+    (tmp_path / "pack.zip").unlink()  # it is not needed again
+    assert weights.member(model, "face_embed") == path
+    path.write_bytes(b"damaged")
+    with pytest.raises(ModelError, match=r"must have .*: remove it, and it is taken out of pack.zip again"):
+        weights.member(model, "face_embed")
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("case", ["other name", "other content", "no archive", "licence"])
+def test_an_archive_that_does_not_hold_it_is_named(tmp_path: Path, case: str):
+    model = packed(
+        tmp_path, b"else" if case == "other content" else DATA, "x.onnx" if case == "other name" else "net.onnx"
+    )
+    if case == "no archive":
+        (tmp_path / "pack.zip").write_bytes(DATA)
+        model = dataclasses.replace(model, sha256=DIGEST)
+    if case == "licence":
+        model = dataclasses.replace(model, commercial=False)
+    message = {
+        "other name": "cannot be taken out of .*does not hold it",
+        "other content": "must have",
+        "no archive": "cannot be taken out of",
+        "licence": "restricts its use",
+    }[case]
+    with pytest.raises(ModelError, match=message):
+        Weights(tmp_path).member(model, "face_embed")

@@ -14,7 +14,10 @@ from lora_data.errors import ConfigError
 from lora_data.gate import FaceChange
 from lora_data.manifest import Record
 from lora_data.models import loaded
+from lora_data.models.deblurgan import FPNInception, FPNMobileNet
 from lora_data.models.network import Network
+from lora_data.models.registry import model_named
+from lora_data.models.weights import FOLDER
 from lora_data.sample import Instance
 from lora_data.stage import Resources
 from lora_data.stages import deblur as stage
@@ -211,15 +214,14 @@ def test_nafnet_goes_the_whole_way(tmp_path: Path):
     assert [i.record.deblur_value for i in both] == [made[0].record.deblur_value] * 2
 
 
-def test_deblurgan_is_named_by_the_table_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from lora_data.models.deblurgan import FPNMobileNet
-    from lora_data.models.weights import FOLDER
-
+@pytest.mark.parametrize("name", ["deblurganv2-mobilenet", "deblurganv2-inception"])
+def test_deblurgan_is_named_by_the_table_and_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
-    state = {f"module.{name}": value for name, value in FPNMobileNet().state_dict().items()}
-    torch.save({"model": state}, tmp_path / "fpn_mobilenet.h5")
+    network = FPNMobileNet() if name.endswith("mobilenet") else FPNInception()
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"model": state}, tmp_path / model_named(name).file)
     monkeypatch.setenv(FOLDER, str(tmp_path))
-    settings = Deblur(model="deblurganv2-mobilenet", tile=128)
+    settings = Deblur(model=name, tile=192)
     settings.prepare(Resources())
     (made,) = settings.apply_many([proposed()], Resources())
     loaded.network.cache_clear()

@@ -214,9 +214,7 @@ def test_every_network_goes_the_whole_way(
     assert made.record.face_restore_value is not None
 
 
-def test_it_needs_somebody_who_looks_at_faces(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"needs precompute.faces, which is switched off"):
-        FaceRestore().prepare(Resources())
+def test_a_network_that_does_something_else_is_named(tmp_path: Path):
     path = networks.save(networks.compact(), tmp_path / "x4.pth", key="params")
     with pytest.raises(ConfigError, match="enlarges 4 times, expected a network that restores"):
         FaceRestore(model=str(path)).prepare(Resources(embedder="x"))

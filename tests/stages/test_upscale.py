@@ -136,6 +136,51 @@ def test_what_breaks_a_limit_is_taken_back_and_said(monkeypatch: pytest.MonkeyPa
         assert made.record.upscale_limit is not None
 
 
+NETWORKS = {
+    "realesrgan-x2plus": lambda: networks.esrgan(scale=2),
+    "realesrgan-x4plus": networks.esrgan,
+    "realesrgan-x4plus-anime": lambda: networks.esrgan(blocks=6),
+    "realesr-animevideov3": networks.compact,
+    "realesr-general-x4v3": lambda: networks.compact(convolutions=8),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_goes_the_whole_way(name: str, tmp_path: Path):
+    """Random weights in the official layout: in tiles, judged; refused with a value, or harmless noise."""
+    path = networks.save(NETWORKS[name](), tmp_path / f"{name}.pth", key="params_ema")
+    settings = Upscale(model=str(path), tile=96)
+    settings.prepare(Resources())
+    given = instance(160)
+    made = upscaled(given, settings)
+    if made.record.upscale == "applied":  # animevideov3 adds to what it was given, random weights add little
+        assert name == "realesr-animevideov3"
+        assert made.rgb.shape == (320, 320, 3)
+        return
+    assert made.record.upscale == "taken_back"
+    assert made.record.upscale_reason in ("hue", "low_frequencies", "no_gain")
+    assert made.record.upscale_value is not None
+    assert made.rgb is given.rgb
+
+
+def test_a_picture_does_not_depend_on_its_company(monkeypatch: pytest.MonkeyPatch):
+    plug(monkeypatch, sharpened(2), 2)
+    many = [instance(size) for size in (96, 130, 96, 64)]
+    together = Upscale(tile=96).apply_many(many, Resources(workers=3))
+    for given, made in zip(many, together, strict=True):
+        alone = upscaled(given, Upscale(tile=96))
+        assert np.array_equal(made.rgb, alone.rgb)
+        assert made.record.upscale_hue_shift == alone.record.upscale_hue_shift
+
+
+def test_an_enlarged_picture_averages_down_to_what_it_was(monkeypatch: pytest.MonkeyPatch):
+    plug(monkeypatch, sharpened(2), 2)
+    given = instance()
+    made = upscaled(given)
+    back = cv2.resize(made.alpha, (96, 96), interpolation=cv2.INTER_AREA)
+    assert int(np.abs(back.astype(int) - given.alpha).max()) <= 2
+
+
 def test_a_network_that_does_something_else_is_named(tmp_path: Path):
     one = networks.save(networks.nafnet(), tmp_path / "one.pth", key="params")
     cases = {
