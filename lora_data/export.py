@@ -96,7 +96,9 @@ def _pictures(dataset: ShardDataset, config: Config, variants: int) -> Iterator[
         caption = settings.caption_of(dataset.caption(place).strip(), sample.character)
         number = max(1, variants)
         target = targets[place] if variants else None
-        batch = Batch.of_one(dataset.image(place), sample.key, sample.character, variants=number, target=target)
+        batch = Batch.of_one(
+            dataset.image(place), sample.key, sample.character, variants=number, target=target, face=sample.face
+        )
         made = augment(batch) if variants else augment.still(batch)
         rgb = made.pictures()
         mattes = (made.mask[:, 0] * 255).round().to(torch.uint8).numpy()

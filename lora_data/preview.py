@@ -78,7 +78,10 @@ def _row(
     scale = CELL / max(picture.shape[:2])
     target = (max(8, round(picture.shape[0] * scale)), max(8, round(picture.shape[1] * scale)))
     one = Batch.of_one(picture, sample.key, sample.character, epoch=epoch, target=target)
-    made = augment(Batch.of_one(picture, sample.key, sample.character, variants=draws, epoch=epoch, target=target))
+    drawn = Batch.of_one(
+        picture, sample.key, sample.character, variants=draws, epoch=epoch, target=target, face=sample.face
+    )
+    made = augment(drawn)
     summary.add(made)
     row = Image.new("RGB", (_width(draws), CELL + TEXT + GAP), PAPER)
     pen = ImageDraw.Draw(row)

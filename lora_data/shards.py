@@ -39,6 +39,7 @@ class ShardSample:
         width: Of the picture, px.
         height: Of the picture, px.
         files: Content by suffix ("webp", "json", "txt").
+        face: (x0, y0, x1, y1) of the face, px of the picture; None: none is known.
     """
 
     key: str
@@ -46,6 +47,7 @@ class ShardSample:
     width: int
     height: int
     files: dict[str, bytes]
+    face: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class SampleEntry:
     width: int
     height: int
     files: dict[str, tuple[int, int]]
+    face: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,8 @@ class _Writer:
             info.size, info.mode = len(data), 0o644
             ranges[suffix] = (self._tar.offset + tarfile.BLOCKSIZE, len(data))
             self._tar.addfile(info, io.BytesIO(data))
-        self._open.append(SampleEntry(sample.key, self._name, sample.character, sample.width, sample.height, ranges))
+        size = sample.width, sample.height
+        self._open.append(SampleEntry(sample.key, self._name, sample.character, *size, ranges, sample.face))
         self._before = (sample.character, sample.key)
 
     def close(self) -> None:
@@ -211,9 +215,12 @@ class _Writer:
 
 def _sample_entry(entry: dict[str, Any]) -> SampleEntry:
     files = {suffix: (int(place[0]), int(place[1])) for suffix, place in entry["files"].items()}
-    return SampleEntry(
-        entry["key"], entry["shard"], entry["character"], int(entry["width"]), int(entry["height"]), files
-    )
+    face = entry.get("face")  # indices of earlier versions know none
+    if face is not None:
+        x0, y0, x1, y1 = map(float, face)
+        face = (x0, y0, x1, y1)
+    size = int(entry["width"]), int(entry["height"])
+    return SampleEntry(entry["key"], entry["shard"], entry["character"], *size, files, face)
 
 
 def _safe_name(character: str, taken: set[str]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 import json
@@ -108,3 +109,20 @@ def test_what_is_missing_or_changed_is_named(tmp_path: Path):
     (folder / "index.json").write_text('{"format": 99}')
     with pytest.raises(ShardError, match="has format 99"):
         read_index(folder)
+
+
+def test_a_face_goes_into_the_index_and_an_index_without_faces_is_read(tmp_path: Path):
+    faced = dataclasses.replace(SAMPLES[0], face=(1.5, 2.0, 7.25, 9.0))
+    write_shards(tmp_path / "shards", [faced, *SAMPLES[1:]], max_bytes=10_000)
+    index = read_index(tmp_path / "shards")
+    assert [s.face for s in index.samples] == [(1.5, 2.0, 7.25, 9.0), *[None] * 7]
+    path = tmp_path / "shards" / "index.json"
+    content = json.loads(path.read_text())
+    for entry in content["samples"]:
+        del entry["face"]
+    path.write_text(json.dumps(content))
+    assert {s.face for s in read_index(tmp_path / "shards").samples} == {None}
+    content["samples"][0]["face"] = [1, 2]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ShardError, match="cannot be read"):
+        read_index(tmp_path / "shards")

@@ -99,8 +99,9 @@ class Batch(_Record):
         variants: int = 1,
         epoch: int = 0,
         target: tuple[int, int] | None = None,
+        face: tuple[float, float, float, float] | None = None,
     ) -> Batch:
-        """Several draws of one stored picture, uint8 RGBA ``[H, W, 4]``."""
+        """Several draws of one stored picture, uint8 RGBA ``[H, W, 4]``, with its face (x0, y0, x1, y1) if known."""
         return Batch(
             images=torch.from_numpy(image.copy()).permute(2, 0, 1).expand(variants, -1, -1, -1),
             sample_keys=[key] * variants,
@@ -108,6 +109,7 @@ class Batch(_Record):
             epoch=epoch,
             variants=range(variants),
             target=target,
+            faces=None if face is None else torch.tensor([face] * variants),
         )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:

@@ -92,4 +92,8 @@ def _samples(
         }
         scale = record.upscale_scale or 1
         width, height = scale * (record.width or 0), scale * (record.height or 0)
-        yield ShardSample(record.key, record.character, width, height, files)
+        face = None
+        if record.face_box is not None:
+            x0, y0, x1, y1 = (round(scale * float(edge), 2) for edge in record.face_box)
+            face = (x0, y0, x1, y1)
+        yield ShardSample(record.key, record.character, width, height, files, face)

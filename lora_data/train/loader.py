@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from lora_data.augment import Batch, measure_mattes
 from lora_data.errors import ConfigError, ShardError
+from lora_data.shards import SampleEntry
 from lora_data.train.captions import draw_caption
 from lora_data.train.dataset import ShardDataset
 from lora_data.train.plan import Plan, PlannedBatch, PlanSample
@@ -155,6 +156,7 @@ class Assembler:
             variants=variants,
             target=planned.target,
             sizes=sizes,
+            faces=_faces(entries),
             mattes=measure_mattes(images[:, 3], coverage=self._coverage),
             captions=texts,
         )
@@ -207,6 +209,13 @@ class Assembler:
             key=entry.key,
             variant=variant,
         )
+
+
+def _faces(entries: Sequence[SampleEntry]) -> torch.Tensor | None:
+    """The samples' faces ``[B, 4]``, NaN where none is known; None where none of them has any."""
+    if all(entry.face is None for entry in entries):
+        return None
+    return torch.tensor([entry.face or (torch.nan,) * 4 for entry in entries])
 
 
 class Loader:

@@ -66,3 +66,15 @@ def test_only_what_is_kept_is_written_sorted_by_character_and_key(tmp_path: Path
 def test_a_shard_size_below_zero_is_refused():
     with pytest.raises(ValueError, match=r"^shard_megabytes must be"):
         Write(shard_megabytes=0)
+
+
+@pytest.mark.parametrize(("scale", "face"), [(None, (1.0, 0.5, 3.0, 2.25)), (2, (2.0, 1.0, 6.0, 4.5))])
+def test_the_face_is_given_in_px_of_what_is_written(
+    tmp_path: Path, scale: int | None, face: tuple[float, float, float, float]
+):
+    box = np.array([1, 0.5, 3, 2.25], np.float32)
+    records = [record("a", character="mina", face_box=box, upscale_scale=scale), record("b", character="mina")]
+    Write().write(tmp_path / "shards", records, lambda key: key.encode(), {})
+    first, second = read_index(tmp_path / "shards").samples
+    assert (first.face, second.face) == (face, None)
+    assert first.width == 4 * (scale or 1)

@@ -12,7 +12,13 @@ from lora_data.shards import ShardSample, write_shards
 from tests.augment.pictures import smooth
 
 
-def write_small(folder: Path, counts: dict[str, int], *, caption: str | None = None) -> dict[str, np.ndarray]:
+def write_small(
+    folder: Path,
+    counts: dict[str, int],
+    *,
+    caption: str | None = None,
+    faces: dict[str, tuple[float, float, float, float]] | None = None,
+) -> dict[str, np.ndarray]:
     """Shards of small random cut-outs of different sizes; their pixels by key."""
     samples: list[ShardSample] = []
     pixels: dict[str, np.ndarray] = {}
@@ -26,7 +32,7 @@ def write_small(folder: Path, counts: dict[str, int], *, caption: str | None = N
             files = {"webp": data.getvalue(), "json": b"{}"}
             if caption is not None:
                 files["txt"] = caption.encode()
-            samples.append(ShardSample(key, character, width, height, files))
+            samples.append(ShardSample(key, character, width, height, files, (faces or {}).get(key)))
             pixels[key] = picture
     write_shards(folder, samples, max_bytes=60_000)
     return pixels

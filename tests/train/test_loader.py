@@ -147,3 +147,24 @@ def test_what_does_not_fit_the_data_is_named(shards: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="num_workers"):
         make_loader(config(shards), num_workers=-1)
     assert isinstance(make_loader(config(shards)), Loader)
+
+
+def test_a_face_is_kept_whole_where_one_was_found(tmp_path: Path):
+    """Faces in a corner, which a crop of .8 would often cut; the samples without one say so by NaN."""
+    faces = {f"luca_{i:03d}": (2.0, 3.0, 14.0, 17.0) for i in range(0, 8, 2)}
+    write_small(tmp_path / "shards", {"luca": 8}, caption="a", faces=faces)
+    settings = config(tmp_path / "shards", batch_size=4)
+    augment = CharacterAugment(settings)
+    seen = moved = 0
+    for batch in make_loader(settings):
+        assert batch.faces is not None
+        for row, key in enumerate(batch.sample_keys):
+            known = torch.tensor(faces.get(key, (torch.nan,) * 4))
+            assert torch.equal(batch.faces[row].nan_to_num(-1), known.nan_to_num(-1))
+            seen += key in faces
+        plain = augment(dataclasses.replace(batch, faces=None))
+        moved += not torch.equal(augment(batch).crop_top_lefts, plain.crop_top_lefts)
+    assert seen > 0
+    assert moved > 0  # the crop made room for a face that it would have cut
+    write_small(tmp_path / "none", {"luca": 2}, caption="a")
+    assert all(batch.faces is None for batch in make_loader(config(tmp_path / "none")))
