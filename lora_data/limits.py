@@ -3,6 +3,7 @@ motion (`lora_data.motion`)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 FLOOR, CEILING = 0.5, 3.0
@@ -37,9 +38,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         ranges = {"hue": (0, 180), "low_psnr": (0, 100), "gain": (0, 10), "identity": (-1, 1), "moved": (0, 1)}
-        for field, (low, high) in ranges.items():
-            if not low <= getattr(self, field) <= high:
-                raise ValueError(f"{field} must be in [{low}, {high}], got {getattr(self, field)}")
+        _check(self, ranges)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +81,10 @@ class MotionLimits:
     def __post_init__(self) -> None:
         ranges = {"softness": (FLOOR, CEILING), "agreement": (0, 1), "agreement_alone": (0, 1)}
         ranges |= dict.fromkeys(("coherence", "coherence_alone", "silhouette", "face_focus"), (1, 10))
-        for field, (low, high) in ranges.items():
-            if not low <= getattr(self, field) <= high:
-                raise ValueError(f"{field} must be in [{low}, {high}], got {getattr(self, field)}")
+        _check(self, ranges)
+
+
+def _check(limits: Limits | MotionLimits, ranges: Mapping[str, tuple[float, float]]) -> None:
+    for field, (low, high) in ranges.items():
+        if not low <= getattr(limits, field) <= high:
+            raise ValueError(f"{field} must be in [{low}, {high}], got {getattr(limits, field)}")

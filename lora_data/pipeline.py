@@ -23,7 +23,7 @@ from lora_data.download import file_digest
 from lora_data.engines.batches import PROPOSED, run_networks
 from lora_data.engines.local import LocalEngine
 from lora_data.enhancements import LeftOut, enhancements, left_out, need_models, uses
-from lora_data.errors import ConfigError, ImageError, MissingExtraError, ModelError
+from lora_data.errors import ConfigError, ImageError, ModelError
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.models.loaded import path_of
 from lora_data.models.registry import model_named
@@ -289,10 +289,8 @@ def _resources(config: Config, stages: Sequence[Stage], workers: int, device: st
     embedder = config.precompute.faces.embedder if enhancements(config).faces else None
     if not any(isinstance(stage, NetworkStage) for stage in stages):
         return Resources("cpu", workers, embedder)
-    try:
-        import torch
-    except ImportError:
-        raise MissingExtraError("torch", "models", "a network") from None
+    import torch
+
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
         raise ConfigError("--device cuda: torch finds no GPU here; allowed: auto, cpu")

@@ -28,8 +28,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from lora_data.backends.onnx import errors, options, output_names, providers
-from lora_data.errors import MissingExtraError, ModelError
+from lora_data.backends.onnx import open_insightface, output_names
+from lora_data.errors import ModelError
 from lora_data.faces import Face
 from lora_data.matte import bounding_box, composite
 
@@ -63,16 +63,9 @@ class Scrfd:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            from insightface.model_zoo import get_model
-        except ImportError as error:
-            raise MissingExtraError(error.name or "insightface", "models", "SCRFD") from None
-        try:
-            self._model: Any = get_model(str(path), providers=providers(), sess_options=options())
-            if not self._model.use_kps:
-                raise ModelError(f"{path} finds faces without landmarks; a detector with landmarks is needed")
-        except errors() as error:
-            raise ModelError(f"{path} cannot be opened as SCRFD: {type(error).__name__}: {str(error)[:300]}") from None
+        self._model: Any = open_insightface(path, "SCRFD")
+        if not getattr(self._model, "use_kps", False):
+            raise ModelError(f"{path} finds no faces with landmarks; a detector with landmarks is needed")
 
     def candidates(self, bgr: np.ndarray) -> np.ndarray:
         """See `Detector`."""

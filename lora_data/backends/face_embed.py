@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lora_data.backends.onnx import errors, options, providers
-from lora_data.errors import MissingExtraError, ModelError
+from lora_data.backends.onnx import open_insightface
+from lora_data.errors import ModelError
 from lora_data.faces import ARCFACE, ARCFACE_SIZE, similarity, warp
 
 
@@ -25,15 +25,9 @@ class ArcFace:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            from insightface.model_zoo import get_model
-            from insightface.model_zoo.arcface_onnx import ArcFaceONNX
-        except ImportError as error:
-            raise MissingExtraError(error.name or "insightface", "models", "ArcFace") from None
-        try:
-            found: Any = get_model(str(path), providers=providers(), sess_options=options())
-        except errors() as error:
-            raise ModelError(f"{path} cannot be opened as ArcFace: {str(error)[:300]}") from None
+        found = open_insightface(path, "ArcFace")
+        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+
         if not isinstance(found, ArcFaceONNX) or tuple(found.input_size) != (ARCFACE_SIZE, ARCFACE_SIZE):
             raise ModelError(f"{path} is no face recognition network of {ARCFACE_SIZE} px")
         self._model: Any = found

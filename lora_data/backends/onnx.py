@@ -34,6 +34,27 @@ def errors() -> tuple[type[Exception], ...]:
     return (*own, message.Error, RuntimeError, ValueError, AttributeError, AssertionError, IndexError, OSError)
 
 
+def open_insightface(path: Path, kind: str) -> Any:
+    """A network of insightface's.
+
+    Args:
+        path: An ONNX file.
+        kind: What it should be, for messages.
+
+    Raises:
+        ModelError: It cannot be opened.
+        MissingExtraError: insightface is not installed.
+    """
+    try:
+        from insightface.model_zoo import get_model
+    except ImportError as error:
+        raise MissingExtraError(error.name or "insightface", "models", kind) from None
+    try:
+        return get_model(str(path), providers=providers(), sess_options=options())
+    except errors() as error:
+        raise ModelError(f"{path} cannot be opened as {kind}: {type(error).__name__}: {str(error)[:300]}") from None
+
+
 def output_names(path: Path) -> list[str]:
     """The names of a network's outputs.
 
