@@ -53,6 +53,9 @@ class Record:
     message: str | None = None  # for errors: what was found, what was expected
     character: str = UNKNOWN
     cluster: int | None = None  # -1: in no cluster
+    look: str | None = None  # of the character, where its references show several
+    nearest_character: str | None = None  # of the nearest reference, where there are references
+    nearest_similarity: float | None = None  # cosine to it
     duplicate_of: str | None = None  # key of the one that was kept
     flagged: str | None = None  # kept, but a person should look: why
 

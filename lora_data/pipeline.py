@@ -41,6 +41,7 @@ from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Background
 from lora_data.stages.metrics import Exposure, Metrics
+from lora_data.stages.references import References
 from lora_data.store import PixelStore, write_atomic
 from lora_data.table import NAME as TABLE
 from lora_data.table import write_table
@@ -99,10 +100,24 @@ def recipe(config: Config) -> list[Stage]:
         Fingerprint(),
         Embed(),
         p.identity,
+        *([_references(config)] if p.identity.references is not None else []),
         p.filter,
         p.deduplicate,
         p.select,
     ]
+
+
+def _references(config: Config) -> References:
+    """The stage that names clusters; references go through what changes an instance's appearance."""
+    p = config.precompute
+    assert p.identity.references is not None
+    return References(
+        folder=p.identity.references,
+        stray_similarity=p.identity.rescue_similarity,
+        stray_margin=p.identity.rescue_margin,
+        ingest=p.ingest,
+        prepare_with=(p.matte, p.colour, Background(background=p.matte.background)),
+    )
 
 
 def precompute(
@@ -304,7 +319,7 @@ def _prepare(config: Config, stages: Sequence[Stage], resources: Resources) -> N
         for stage in stages:
             if isinstance(stage, NetworkStage):
                 stage.prepare(resources)
-            elif isinstance(stage, Faces):
+            elif isinstance(stage, Faces | References):
                 stage.prepare()
     except ModelError as error:
         raise ConfigError(str(error)) from None

@@ -80,6 +80,7 @@ STAGES = {
     "fingerprint": "Fingerprint",
     "embed": "Appearance",
     "identity": "Identity",
+    "references": "References",
     "filter": "Filter",
     "deduplicate": "Deduplicate",
     "select": "Select",
