@@ -145,7 +145,7 @@ def _models(options: argparse.Namespace) -> int:
 
     weights = Weights(models_folder(options.models))
     if options.act == "list":
-        rows = [("model", "task", "here", "licence")]
+        rows = [("model", "task", "here", "file", "licence")]
         for model in MODELS:
             here = "yes" if (weights.folder / model.file).is_file() else "no"
             rows.append(
@@ -153,10 +153,11 @@ def _models(options: argparse.Namespace) -> int:
                     model.name,
                     ", ".join(model.tasks),
                     here,
+                    model.file,
                     model.licence if model.commercial else f"{model.licence} (!)",
                 )
             )
-        _print_table(rows, left=4)
+        _print_table(rows, left=5)
         print(f"\nfolder: {weights.folder}\n(!) is accepted once, by lora-data models pull NAME --accept-licence")
         return 0
     chosen = [model_named(name) for name in options.names]

@@ -140,6 +140,7 @@ def test_the_command_lists_fetches_checks_and_says_where(
         assert main(["models", "list", *folder]) == 0
         said = capsys.readouterr().out
         assert "NC (!)" in said
+        assert "b.pth" in said
         assert str(tmp_path / "models") in said
         assert main(["models", "pull", "realesrgan-x2plus", *folder]) == 0
         assert "w.pth" in capsys.readouterr().out
