@@ -10,7 +10,7 @@ from lora_data.errors import ConfigError
 from lora_data.models.loaded import path_of
 from lora_data.models.registry import model_named
 from lora_data.models.weights import Weights, models_folder
-from lora_data.stages.enhancement import Enabled
+from lora_data.stages.faces import Enabled
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,10 @@ class Enhancements:
     face_restore: bool
     upscale: bool
     deblur: bool
+
+    def of_pixels(self) -> tuple[tuple[str, bool], ...]:
+        """What changes pixels, by the stage's name, in the order of the stages."""
+        return ("face_restore", self.face_restore), ("upscale", self.upscale), ("deblur", self.deblur)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,8 @@ def enhancements(config: Config) -> Enhancements:
 def uses(config: Config) -> list[Use]:
     """The networks that a run uses, in the order of the stages."""
     p, on = config.precompute, enhancements(config)
-    found = [Use("faces", model) for model in dict.fromkeys((*p.faces.detectors, p.faces.embedder)) if on.faces]
-    for name, switched in (("face_restore", on.face_restore), ("upscale", on.upscale), ("deblur", on.deblur)):
-        if switched:
-            found.append(Use(name, getattr(p, name).model))
-    return found
+    found = [Use("faces", model) for model in p.faces.models if on.faces]
+    return found + [Use(name, getattr(p, name).model) for name, switched in on.of_pixels() if switched]
 
 
 def left_out(config: Config) -> list[LeftOut]:
@@ -72,13 +73,12 @@ def left_out(config: Config) -> list[LeftOut]:
     p, on = config.precompute, enhancements(config)
     why = "needs a network's weights" if config.preset == "light" else "switched off"
     found: list[LeftOut] = []
-    for name, switched in (("face_restore", on.face_restore), ("upscale", on.upscale), ("deblur", on.deblur)):
+    for name, switched in on.of_pixels():
         if switched:
             continue
-        needed = [getattr(p, name).model]
-        if name == "face_restore":
-            needed += [model for model in dict.fromkeys((*p.faces.detectors, p.faces.embedder)) if not on.faces]
-        pull = _pull([model for model in needed if path_of(model) is None])
+        needed = [getattr(p, name).model, *(p.faces.models if name == "face_restore" and not on.faces else ())]
+        fetched = [model for model in needed if path_of(model) is None]
+        pull = f"{_pull(fetched)}; then " if fetched else ""
         found.append(LeftOut(name, why, f"{pull}--set precompute.{name}.enabled=true"))
     return found
 
@@ -101,12 +101,11 @@ def need_models(wanted: Sequence[Use]) -> None:
         f"{m.name}: its licence restricts its use and was not accepted ({m.licence}; {m.page})" for m in unaccepted
     ]
     by_hand = [f"{m.file} can only be fetched by hand, from {m.page}" for m in missing if not m.url]
-    command = _pull([m.name for m in models if m in missing or m in unaccepted]).removesuffix("; then ")
+    command = _pull([m.name for m in models if m in missing or m in unaccepted])
     raise ConfigError("weights that the configuration names cannot be used:\n" + "\n".join([*lines, *by_hand, command]))
 
 
 def _pull(names: Sequence[str]) -> str:
-    if not names:
-        return ""
+    """The command that fetches models."""
     restricted = any(not model_named(name).commercial for name in names)
-    return f"lora-data models pull {' '.join(names)}{' --accept-licence' if restricted else ''}; then "
+    return f"lora-data models pull {' '.join(names)}{' --accept-licence' if restricted else ''}"

@@ -96,6 +96,11 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
+def scaled(points: np.ndarray, scale: float) -> np.ndarray:
+    """Points on a picture ``scale`` times as large: px centres are at whole numbers."""
+    return (points + 0.5) * scale - 0.5
+
+
 def placed(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points ``[5, 2]`` on the aligned square."""
     return points @ matrix[:, :2].T + matrix[:, 2]

@@ -25,8 +25,6 @@ RAW_HUE = 10.0
 """Most that the network's own output may move hue, degrees: beyond it the network does not see what it is shown."""
 STEPS, STEP = 4, 1.0
 """Steps of the back-projection, and its blur in px of the original."""
-_LUMA = np.tile(np.array([0.299, 0.587, 0.114], np.float32), (3, 1))
-"""Rec. 601 luma in every channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +80,12 @@ def keep_low_frequencies(
     """
     for _ in range(STEPS):
         difference = before.astype(np.float32) - _sized(after, before)
-        light = cv2.transform(difference, _LUMA)
-        colour = difference - light
+        light = luma(difference)
+        colour = difference - light[..., None]
         if chroma_step > 0:
             colour = cv2.GaussianBlur(colour, (0, 0), chroma_step, borderType=cv2.BORDER_REPLICATE)
         coarse = cv2.GaussianBlur(light, (0, 0), step, borderType=cv2.BORDER_REPLICATE)
-        after = after + _sized(coarse + colour, after)
+        after = after + _sized(coarse[..., None] + colour, after)
     return after
 
 

@@ -147,6 +147,11 @@ class Record:
         """Still in the running (or, at the end, kept)."""
         return self.status == "kept"
 
+    @property
+    def folder(self) -> str:
+        """Where it lies below INPUT, with "/"; frame numbers of two folders may be of two films."""
+        return self.source.rpartition("/")[0]
+
     def replace(self, **changes: Any) -> Record:
         """Return a copy with these fields changed.
 

@@ -137,13 +137,18 @@ def composite(rgb: np.ndarray, alpha: np.ndarray, background: tuple[int, int, in
 
 def tight_crop(rgb: np.ndarray, alpha: np.ndarray, margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Crop both to the matte's box plus ``margin`` px (clipped to the canvas); unchanged where the matte is empty."""
+    area = surrounding(alpha, margin)
+    return (rgb, alpha) if area is None else (rgb[area], alpha[area])
+
+
+def surrounding(alpha: np.ndarray, margin: int = 0) -> tuple[slice, slice] | None:
+    """Rows and columns of the matte's box plus ``margin`` px, clipped to the canvas; None where the matte is empty."""
     box = bounding_box(alpha)
     if box is None:
-        return rgb, alpha
+        return None
     x, y, w, h = box
-    top, left = max(0, y - margin), max(0, x - margin)
-    bottom, right = min(alpha.shape[0], y + h + margin), min(alpha.shape[1], x + w + margin)
-    return rgb[top:bottom, left:right], alpha[top:bottom, left:right]
+    rows = slice(max(0, y - margin), min(alpha.shape[0], y + h + margin))
+    return rows, slice(max(0, x - margin), min(alpha.shape[1], x + w + margin))
 
 
 def resize(rgb: np.ndarray, alpha: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

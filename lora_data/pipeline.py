@@ -27,7 +27,7 @@ from lora_data.errors import ConfigError, ImageError, ModelError
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.models.loaded import path_of
 from lora_data.models.registry import model_named
-from lora_data.models.weights import models_folder
+from lora_data.models.weights import Weights, models_folder
 from lora_data.progress import RunProgress
 from lora_data.report import write_report
 from lora_data.sample import Instance
@@ -36,7 +36,6 @@ from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stag
 from lora_data.stages.cast import MeasureCast
 from lora_data.stages.deblur import ChooseBlurred, MeasureMotion
 from lora_data.stages.embed import Embed
-from lora_data.stages.faces import Faces
 from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Background
@@ -319,7 +318,7 @@ def _prepare(config: Config, stages: Sequence[Stage], resources: Resources) -> N
         for stage in stages:
             if isinstance(stage, NetworkStage):
                 stage.prepare(resources)
-            elif isinstance(stage, Faces | References):
+            else:
                 stage.prepare()
     except ModelError as error:
         raise ConfigError(str(error)) from None
@@ -363,16 +362,17 @@ def _run_json(
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _models(config: Config) -> list[dict[str, str]]:
+def _models(config: Config) -> list[dict[str, str | None]]:
     """The networks that a run used, with licence and digest."""
-    found: list[dict[str, str]] = []
+    weights = Weights(models_folder())
+    found: list[dict[str, str | None]] = []
     for use in uses(config):
         path = path_of(use.model)
         if path is not None:
             found.append({"name": path.name, "stage": use.stage, "digest": file_digest(path), "licence": "not known"})
             continue
         model = model_named(use.model)
-        digest = file_digest(models_folder() / model.file)
+        digest = weights.expected(model)  # it was checked when it was opened
         found.append({"name": model.name, "stage": use.stage, "digest": digest, "licence": model.licence})
     return found
 

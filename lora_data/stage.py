@@ -32,6 +32,14 @@ class MapStage(ABC):
     version: ClassVar[int] = 1
     """Raised when the same input would give other pixels or numbers than before."""
 
+    def prepare(self) -> None:  # noqa: B027  # most need nothing
+        """Open what `apply` needs, so that what is missing is said before anything is touched.
+
+        Raises:
+            ConfigError: What is configured is not there, or is something else.
+            ModelError: Weights cannot be used.
+        """
+
     @abstractmethod
     def apply(self, instance: Instance) -> Instance:
         """Return the instance with changed pixels or fields.
@@ -46,6 +54,9 @@ class CorpusStage(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+
+    def prepare(self) -> None:  # noqa: B027  # most need nothing
+        """As for `MapStage`."""
 
     @abstractmethod
     def apply(self, records: Sequence[Record]) -> list[Record]:

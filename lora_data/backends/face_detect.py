@@ -31,7 +31,7 @@ import numpy as np
 from lora_data.backends.onnx import open_insightface, output_names
 from lora_data.errors import ModelError
 from lora_data.faces import Face
-from lora_data.matte import bounding_box, composite
+from lora_data.matte import bounding_box, composite, surrounding
 
 SIDES = (128, 192, 256, 384, 512, 640)
 """Longest side of the character, px, at which detectors look."""
@@ -137,9 +137,8 @@ def find_faces(
     box = bounding_box(alpha)
     if box is None:
         return []
-    x, y, width, height = box
-    pad = round(MARGIN * max(width, height))
-    part = (slice(max(0, y - pad), y + height + pad), slice(max(0, x - pad), x + width + pad))
+    part = surrounding(alpha, round(MARGIN * max(box[2:])))
+    assert part is not None
     picture = cv2.cvtColor(composite(rgb[part], alpha[part]), cv2.COLOR_RGB2BGR)
     found: list[np.ndarray] = []
     looks: list[int] = []

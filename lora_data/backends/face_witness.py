@@ -7,7 +7,7 @@ import numpy as np
 
 from lora_data.backends.face_embed import ArcFace
 from lora_data.colour import luma
-from lora_data.faces import FFHQ, FFHQ_SIZE, eye_distance, similarity, warp
+from lora_data.faces import FFHQ, FFHQ_SIZE, eye_distance, scaled, similarity, warp
 from lora_data.gate import FaceChange
 
 SIZE = 256
@@ -47,7 +47,7 @@ class FaceWitness:
 
         Source: Lewis, Fast normalized cross-correlation, Vision Interface 1995 (OpenCV's TM_CCOEFF_NORMED).
         """
-        enlarged = (points + 0.5) * scale - 0.5  # px centres are at whole numbers
+        enlarged = scaled(points, scale)
         alike = float(self.embedder.embed(before, points) @ self.embedder.embed(after, enlarged))
         was, now = _square(before, points), _square(after, enlarged)
         moves = [move for point in TEMPLATE if (move := _followed(was, now, point)) is not None]

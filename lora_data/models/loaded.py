@@ -58,7 +58,8 @@ def network(name: str, task: Task, key: str, device: str = "cpu", fidelity: floa
         fidelity: CodeFormer's weight; None: its default.
 
     Raises:
-        ConfigError: There is no such model, or it does something else.
+        ConfigError: There is no such model, or it does something else: enlarges where it should restore, or neither
+            twice nor four times where it should enlarge.
         ModelError: Its weights are missing, damaged, of another architecture, or their licence was not accepted.
         MissingExtraError: spandrel is not installed.
     """
@@ -72,6 +73,9 @@ def network(name: str, task: Task, key: str, device: str = "cpu", fidelity: floa
         found = load_file(path, fidelity=weight)
     else:
         found = load_network(_known(name, task, key), Weights(models_folder()), fidelity=weight)
+    if found.scale not in ((2, 4) if task == "upscale" else (1,)):
+        expected = "2 or 4" if task == "upscale" else "a network that restores"
+        raise ConfigError(f"{key}: {name} enlarges {found.scale} times, expected {expected}")
     if device == "cpu":
         return found
     return found.to(device, torch.float16 if found.half else torch.float32)

@@ -13,8 +13,8 @@ from lora_data.limits import Limits, MotionLimits
 from lora_data.manifest import Record
 from lora_data.sample import Instance
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources
-from lora_data.stages.enhancement import Enabled, refused, to_levels, to_picture, to_tensor
-from lora_data.stages.faces import witness
+from lora_data.stages.enhancement import Part, part_of, refused, run, same_face, to_levels, to_picture
+from lora_data.stages.faces import Enabled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,28 +85,23 @@ class ChooseBlurred(CorpusStage):
 
     def apply(self, records: Sequence[Record]) -> list[Record]:
         """Return the records: with ``deblur`` "proposed", or surplus with "sharp_neighbour", or as they were."""
-        tracks: dict[str, list[Record]] = defaultdict(list)
+        sharp: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for record in records:
-            if record.active and record.track is not None and record.frame is not None:
-                tracks[record.track].append(record)
-        return [self._decided(record, tracks) for record in records]
+            if record.active and record.motion == "sharp" and record.track is not None and record.frame is not None:
+                sharp[record.track].append((record.frame, record.key))
+        return [self._decided(record, sharp) for record in records]
 
-    def _decided(self, record: Record, tracks: dict[str, list[Record]]) -> Record:
+    def _decided(self, record: Record, sharp: dict[str, list[tuple[int, str]]]) -> Record:
         if not record.active or record.motion is None:
             return record
         if record.motion != "motion":
             return record.replace(deblur_reason=record.motion)
         if record.track is not None and record.frame is not None:
-            near = [
-                other
-                for other in tracks[record.track]
-                if other.motion == "sharp" and abs((other.frame or 0) - record.frame) <= self.frames
-            ]
-            if near:
-                nearest = min(near, key=lambda other: (abs((other.frame or 0) - (record.frame or 0)), other.key))
-                away = float(abs((nearest.frame or 0) - record.frame))
-                return record.replace(deblur_reason=f"sharp_neighbour {nearest.key}").decide(
-                    "surplus", self.name, "sharp_neighbour", away, float(self.frames)
+            at = record.frame
+            near = min(((abs(frame - at), key) for frame, key in sharp.get(record.track, [])), default=None)
+            if near is not None and near[0] <= self.frames:
+                return record.replace(deblur_reason=f"sharp_neighbour {near[1]}").decide(
+                    "surplus", self.name, "sharp_neighbour", float(near[0]), float(self.frames)
                 )
         return record.replace(deblur="proposed", deblur_reason="motion")
 
@@ -158,12 +153,9 @@ class Deblur(NetworkStage):
 
     def prepare(self, resources: Resources) -> None:
         """See `NetworkStage`."""
-        from lora_data.errors import ConfigError
         from lora_data.models.loaded import network
 
-        found = network(self.model, "deblur", _KEY, resources.device)
-        if found.scale != 1:
-            raise ConfigError(f"{_KEY}: {self.model} enlarges {found.scale} times, expected a network that restores")
+        network(self.model, "deblur", _KEY, resources.device)
 
     def apply_many(self, instances: Sequence[Instance], resources: Resources) -> list[Instance]:
         """Deblur those whose ``deblur`` is "proposed"; write ``deblur``, its reason, value, limit and hue shift.
@@ -171,57 +163,37 @@ class Deblur(NetworkStage):
         Reasons for "taken_back": "hue", "low_frequencies", "no_gain", "identity", "landmarks", "network" (its output
         was no picture), "memory".
         """
-        from lora_data.matte import fill_hidden, tight_crop
         from lora_data.models.loaded import network
-        from lora_data.models.tiles import run_tiled
 
-        chosen = [i for i in instances if i.record.deblur == "proposed"]
-        if not chosen:
-            return list(instances)
+        parts = resources.each(lambda i: part_of(i, MARGIN) if i.record.deblur == "proposed" else None, instances)
+        pictures = [None if part is None else part.rgb for part in parts]
+        made = run(network(self.model, "deblur", _KEY, resources.device), pictures, resources, tile=self.tile)
+        work = list(zip(instances, parts, made, strict=True))
+        return resources.each(lambda item: self._finished(*item, resources), work)
 
-        def filled(instance: Instance) -> np.ndarray:
-            rgb, alpha = (np.ascontiguousarray(x) for x in tight_crop(instance.rgb, instance.alpha, MARGIN))
-            return fill_hidden(rgb, alpha)
-
-        parts = resources.each(filled, chosen)
-        made = run_tiled(
-            network(self.model, "deblur", _KEY, resources.device),
-            [to_tensor(part) for part in parts],
-            tile=self.tile,
-            batch=resources.batch,
-            workers=resources.workers,
-        )
-        work = list(zip(chosen, parts, made, strict=True))
-        finished = iter(resources.each(lambda item: self._finished(*item, resources), work))
-        return [next(finished) if i.record.deblur == "proposed" else i for i in instances]
-
-    def _finished(self, instance: Instance, part: np.ndarray, made: Tensor | Refused, resources: Resources) -> Instance:
+    def _finished(
+        self, instance: Instance, part: Part | None, made: Tensor | Refused | None, resources: Resources
+    ) -> Instance:
         from lora_data.gate import judge, keep_low_frequencies
-        from lora_data.matte import bounding_box, interior, tight_crop
+        from lora_data.matte import bounding_box, interior
         from lora_data.models.tiles import Refused
 
+        if part is None or made is None:
+            return instance
         if isinstance(made, Refused):
             return refused(instance, "deblur", made)
-        box = bounding_box(instance.alpha)
+        box = bounding_box(part.alpha)
         assert box is not None
-        top, left = max(0, box[1] - MARGIN), max(0, box[0] - MARGIN)
         low = max(4.0, max(box[2:]) / 64)
         raw = to_levels(made)
-        final = to_picture(keep_low_frequencies(part, raw, low, low))
-        alpha = tight_crop(instance.rgb, instance.alpha, MARGIN)[1]
-        name, points = resources.embedder, instance.record.face_points
-        face = None
-        if name is not None and points is not None:
-            scale = instance.record.upscale_scale or 1
-            seen = (np.asarray(points, np.float32).reshape(5, 2) + 0.5) * scale - 0.5
-            seen = seen - np.array([left, top], np.float32)
-            face = lambda: witness(name).compare(part, final, seen)  # noqa: E731
-        verdict = judge(part, raw, final, interior(alpha), self.limits, low=low, face=face)
+        final = to_picture(keep_low_frequencies(part.rgb, raw, low, low))
+        face = same_face(instance.record, part, final, resources)
+        verdict = judge(part.rgb, raw, final, interior(part.alpha), self.limits, low=low, face=face)
         if verdict.reason is not None:
             return refused(instance, "deblur", verdict)
         whole = instance.rgb.copy()
-        area = (slice(top, top + final.shape[0]), slice(left, left + final.shape[1]))
-        whole[area] = np.where((alpha > 0)[..., None], final, whole[area])
+        area = (slice(part.top, part.top + final.shape[0]), slice(part.left, part.left + final.shape[1]))
+        whole[area] = np.where((part.alpha > 0)[..., None], final, whole[area])
         if self.review:
             return instance.replace(proposed=whole, deblur_hue_shift=verdict.hue_shift)
         return instance.replace(rgb=whole, deblur="applied", deblur_hue_shift=verdict.hue_shift)

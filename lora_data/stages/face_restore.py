@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from lora_data.limits import Limits
 from lora_data.sample import FacePatch, Instance
 from lora_data.stage import NetworkStage, Resources
-from lora_data.stages.enhancement import Enabled, refused, to_levels, to_picture, to_tensor
-from lora_data.stages.faces import embedder, witness
+from lora_data.stages.enhancement import face_points, refused, run, to_levels, to_picture
+from lora_data.stages.faces import Enabled, embedder, witness
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lora_data.models.tiles import Refused
 
 _KEY = "precompute.face_restore.model"
 
@@ -72,8 +77,6 @@ class FaceRestore(NetworkStage):
         from lora_data.models.loaded import network
 
         found = network(self.model, "face_restore", _KEY, resources.device, self.fidelity)
-        if found.scale != 1:
-            raise ConfigError(f"{_KEY}: {self.model} enlarges {found.scale} times, expected a network that restores")
         if found.square and found.least != FFHQ_SIZE:
             raise ConfigError(f"{_KEY}: {self.model} takes {found.least} px, expected {FFHQ_SIZE}")
 
@@ -86,41 +89,23 @@ class FaceRestore(NetworkStage):
         """
         from lora_data.faces import FFHQ_SIZE
         from lora_data.models.loaded import network
-        from lora_data.models.tiles import run_tiled
 
-        prepared = resources.each(self._aligned, instances)
-        faces = [a for a in prepared if isinstance(a, _Aligned)]
+        faces = resources.each(self._aligned, instances)
+        pictures = [face.rgb if isinstance(face, _Aligned) else None for face in faces]
         found = network(self.model, "face_restore", _KEY, resources.device, self.fidelity)
-        made = iter(
-            run_tiled(
-                found,
-                [to_tensor(a.rgb) for a in faces],
-                tile=FFHQ_SIZE,
-                batch=max(1, resources.batch // 2),  # four times the area of a tile of 256
-                workers=resources.workers,
-            )
-        )
-
-        def finished(pair: tuple[Instance, _Aligned | str, object]) -> Instance:
-            instance, aligned, raw = pair
-            if isinstance(aligned, str):
-                return instance.replace(face_restore_reason=aligned)
-            return self._finished(instance, aligned, raw, resources)
-
-        pairs = [
-            (i, a, next(made) if isinstance(a, _Aligned) else None) for i, a in zip(instances, prepared, strict=True)
-        ]
-        return resources.each(finished, pairs)
+        batch = max(1, resources.batch // 2)  # four times the area of a tile of 256
+        made = run(found, pictures, resources, tile=FFHQ_SIZE, batch=batch)
+        work = list(zip(instances, faces, made, strict=True))
+        return resources.each(lambda item: self._finished(*item, resources), work)
 
     def _aligned(self, instance: Instance) -> _Aligned | str:
         """The face on its square, or why there is nothing to restore."""
         from lora_data.faces import FFHQ, FFHQ_SIZE, eye_distance, magnification, placed, similarity, warp
         from lora_data.matte import fill_hidden, interior
 
-        record = instance.record
-        if record.face_points is None:
+        points = face_points(instance.record)
+        if points is None:
             return "no_face"
-        points = np.asarray(record.face_points, np.float32).reshape(5, 2)
         if eye_distance(points) < self.min_eye_distance:
             return "small_face"
         matrix = similarity(points, FFHQ)
@@ -131,17 +116,21 @@ class FaceRestore(NetworkStage):
         inside = warp(interior(instance.alpha, 2).astype(np.uint8) * np.uint8(255), matrix, FFHQ_SIZE) > 127
         return _Aligned(square, inside, placed(points, matrix), matrix, scale)
 
-    def _finished(self, instance: Instance, aligned: _Aligned, raw: object, resources: Resources) -> Instance:
+    def _finished(
+        self, instance: Instance, aligned: _Aligned | str, made: Tensor | Refused | None, resources: Resources
+    ) -> Instance:
         """Held against the limits; pasted back where they hold."""
         from lora_data.faces import paste
         from lora_data.gate import LOW, STEP, judge, keep_low_frequencies
         from lora_data.models.tiles import Refused
 
-        if isinstance(raw, Refused):
-            return refused(instance, "face_restore", raw)
-        assert resources.embedder is not None
+        if isinstance(aligned, str) or made is None:
+            return instance.replace(face_restore_reason=aligned)
+        if isinstance(made, Refused):
+            return refused(instance, "face_restore", made)
         name = resources.embedder
-        levels = to_levels(raw)  # pyright: ignore[reportArgumentType]
+        assert name is not None
+        levels = to_levels(made)
         final = to_picture(keep_low_frequencies(aligned.rgb, levels, STEP * aligned.scale, 0.5 * aligned.scale))
         verdict = judge(
             aligned.rgb,

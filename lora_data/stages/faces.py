@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lora_data.sample import Instance
 from lora_data.stage import MapStage
-from lora_data.stages.enhancement import Enabled
 
 if TYPE_CHECKING:
     from lora_data.backends.face_detect import Detector
     from lora_data.backends.face_embed import ArcFace
     from lora_data.backends.face_witness import FaceWitness
+
+Enabled = Literal["auto"] | bool
+"""Of faces and what is done to them: "auto" follows the preset ("full": on)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,11 @@ class Faces(MapStage):
             raise ValueError("detectors must name at least one")
         if not 0 < self.min_score <= 1:
             raise ValueError(f"min_score must be in (0, 1], got {self.min_score}")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Its networks, each once."""
+        return tuple(dict.fromkeys((*self.detectors, self.embedder)))
 
     def apply(self, instance: Instance) -> Instance:
         """Return the instance with the fields of the record's section on the face; the pixels stay."""

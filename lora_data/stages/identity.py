@@ -178,7 +178,7 @@ class Identity(CorpusStage):
         moments: dict[tuple[str, int | None], list[int]] = defaultdict(list)
         for i, record in enumerate(records):
             if record.track is not None:
-                join(i, named.setdefault((_folder(record), record.scene, record.track), i))
+                join(i, named.setdefault((record.folder, record.scene, record.track), i))
             if record.frame is not None:
                 moments[_moment(record)].append(i)
         mattes = [_matte(r) for r in records]
@@ -227,13 +227,9 @@ class Identity(CorpusStage):
         return [(here[a], there[b]) for a, b in zip(*np.nonzero(best & (score >= 0)), strict=True)]
 
 
-def _folder(record: Record) -> str:
-    return record.source.rpartition("/")[0]
-
-
 def _moment(record: Record) -> tuple[str, int | None]:
     """One moment of one film: frame numbers of two folders may be of two films."""
-    return _folder(record), record.frame
+    return record.folder, record.frame
 
 
 def _matte(record: Record) -> np.ndarray | None:

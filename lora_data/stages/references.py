@@ -14,6 +14,8 @@ import numpy as np
 from lora_data.errors import ConfigError, ImageError
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.stage import CorpusStage, MapStage
+from lora_data.stages.embed import Embed
+from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.ingest import Ingest
 
 _SUFFIXES = (".png", ".webp")
@@ -141,7 +143,7 @@ def _flagged(records: list[Record]) -> list[Record]:
     seen: dict[tuple[str, int, str], list[int]] = defaultdict(list)
     for i, record in enumerate(records):
         if record.active and record.frame is not None and record.character != UNKNOWN:
-            seen[(record.source.rpartition("/")[0], record.frame, record.character)].append(i)
+            seen[(record.folder, record.frame, record.character)].append(i)
     for here in seen.values():
         clusters = {records[i].cluster for i in here}
         if len(here) > 1 and len(clusters) > 1:  # of one cluster: identity knows them for copies
@@ -174,18 +176,18 @@ def _read(folder: str, ingest: Ingest, prepare_with: tuple[MapStage, ...]) -> tu
 
 
 def _reference(path: Path, character: Path, ingest: Ingest, prepare_with: tuple[MapStage, ...]) -> Reference:
-    from lora_data.backends.appearance import embed_appearance
-    from lora_data.fingerprint import perceptual_hash
     from lora_data.sources import Source
 
     try:
         instance = ingest.read(Source(source=path.name, path=path))
         assert not isinstance(instance, Record)  # only masks of frames are judged there
-        for stage in prepare_with:
+        for stage in (*prepare_with, Fingerprint(), Embed()):
             instance = stage.apply(instance)
     except ImageError as error:
         raise ConfigError(f"precompute.identity.references: {path} cannot be used: {error.message}") from None
     inside = path.relative_to(character).parts
     look = inside[0] if len(inside) > 1 else None
-    embedding = embed_appearance(instance.rgb, instance.alpha)
-    return Reference(character.name, look, path, embedding, perceptual_hash(instance.rgb, instance.alpha))
+    embedding, phash = instance.record.embedding, instance.record.phash
+    assert embedding is not None
+    assert phash is not None
+    return Reference(character.name, look, path, embedding, phash)

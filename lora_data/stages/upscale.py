@@ -11,8 +11,8 @@ import numpy as np
 from lora_data.limits import Limits
 from lora_data.sample import Instance
 from lora_data.stage import NetworkStage, Resources
-from lora_data.stages.enhancement import Enabled, refused, to_levels, to_picture, to_tensor
-from lora_data.stages.faces import witness
+from lora_data.stages.enhancement import Part, part_of, refused, run, same_face, to_levels, to_picture
+from lora_data.stages.faces import Enabled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     from lora_data.models.tiles import Refused
 
 _KEY = "precompute.upscale.model"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """The character with its margin, and where it lies on the canvas."""
-
-    rgb: np.ndarray
-    alpha: np.ndarray
-    top: int
-    left: int
 
 
 MARGIN = 16
@@ -73,12 +63,9 @@ class Upscale(NetworkStage):
 
     def prepare(self, resources: Resources) -> None:
         """See `NetworkStage`."""
-        from lora_data.errors import ConfigError
         from lora_data.models.loaded import network
 
-        found = network(self.model, "upscale", _KEY, resources.device)
-        if found.scale not in (2, 4):
-            raise ConfigError(f"{_KEY}: {self.model} enlarges {found.scale} times, expected 2 or 4")
+        network(self.model, "upscale", _KEY, resources.device)
 
     def apply_many(self, instances: Sequence[Instance], resources: Resources) -> list[Instance]:
         """Enlarge, measure; write ``upscale``, its reason, value, limit and hue shift, and ``upscale_scale``.
@@ -87,38 +74,23 @@ class Upscale(NetworkStage):
         "network" (its output was no picture), "memory".
         """
         from lora_data.models.loaded import network
-        from lora_data.models.tiles import run_tiled
 
-        prepared = resources.each(self._part, instances)
-        parts = [part for part in prepared if part is not None]
-        made = iter(
-            run_tiled(
-                network(self.model, "upscale", _KEY, resources.device),
-                [to_tensor(part.rgb) for part in parts],
-                scale=self.scale,
-                tile=self.tile,
-                batch=resources.batch,
-                workers=resources.workers,
-            )
-        )
-        work = [(i, p, None if p is None else next(made)) for i, p in zip(instances, prepared, strict=True)]
+        parts = resources.each(self._part, instances)
+        pictures = [None if part is None else part.rgb for part in parts]
+        found = network(self.model, "upscale", _KEY, resources.device)
+        made = run(found, pictures, resources, tile=self.tile, scale=self.scale)
+        work = list(zip(instances, parts, made, strict=True))
         return resources.each(lambda item: self._finished(*item, resources), work)
 
-    def _part(self, instance: Instance) -> _Part | None:
+    def _part(self, instance: Instance) -> Part | None:
         """What the network is to see, or None where the character is large enough."""
-        from lora_data.matte import bounding_box, fill_hidden
+        from lora_data.matte import bounding_box
 
         box = bounding_box(instance.alpha)
-        if box is None or max(box[2:]) >= self.below:
-            return None
-        x, y, width, height = box
-        top, left = max(0, y - MARGIN), max(0, x - MARGIN)
-        area = (slice(top, y + height + MARGIN), slice(left, x + width + MARGIN))
-        alpha = np.ascontiguousarray(instance.alpha[area])
-        return _Part(fill_hidden(np.ascontiguousarray(instance.rgb[area]), alpha), alpha, top, left)
+        return None if box is None or max(box[2:]) >= self.below else part_of(instance, MARGIN)
 
     def _finished(
-        self, instance: Instance, part: _Part | None, made: Tensor | Refused | None, resources: Resources
+        self, instance: Instance, part: Part | None, made: Tensor | Refused | None, resources: Resources
     ) -> Instance:
         """Held against the limits; on a canvas of twice the size where they hold."""
         import cv2
@@ -134,11 +106,7 @@ class Upscale(NetworkStage):
             return refused(instance, "upscale", made)
         raw = to_levels(made)
         final = to_picture(keep_low_frequencies(part.rgb, raw))
-        name, points = resources.embedder, instance.record.face_points
-        face = None
-        if name is not None and points is not None:
-            seen = np.asarray(points, np.float32).reshape(5, 2) - np.array([part.left, part.top], np.float32)
-            face = lambda: witness(name).compare(part.rgb, final, seen, self.scale)  # noqa: E731
+        face = same_face(instance.record, part, final, resources, self.scale)
         verdict = judge(part.rgb, raw, final, interior(part.alpha), self.limits, face=face)
         if verdict.reason is not None:
             return refused(instance, "upscale", verdict)

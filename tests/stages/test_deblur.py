@@ -21,6 +21,7 @@ from lora_data.models.weights import FOLDER
 from lora_data.sample import Instance
 from lora_data.stage import Resources
 from lora_data.stages import deblur as stage
+from lora_data.stages import enhancement
 from lora_data.stages.deblur import ChooseBlurred, Deblur, MeasureMotion
 from tests.conftest import cutout
 from tests.models import networks
@@ -190,12 +191,12 @@ def test_a_face_is_looked_at_where_it_is(monkeypatch: pytest.MonkeyPatch):
     seen: list[np.ndarray] = []
 
     class Witness:
-        def compare(self, before: np.ndarray, after: np.ndarray, points: np.ndarray) -> FaceChange:
+        def compare(self, before: np.ndarray, after: np.ndarray, points: np.ndarray, scale: float) -> FaceChange:
             seen.append(points)
             return FaceChange(0.1, 0.0)
 
     plug(monkeypatch, sharper)
-    monkeypatch.setattr(stage, "witness", lambda _: Witness())
+    monkeypatch.setattr(enhancement, "witness", lambda _: Witness())
     points = np.array([[100, 100], [140, 100], [120, 120], [105, 140], [135, 140]], np.float32)
     (made,) = Deblur().apply_many([proposed(face_points=points.ravel())], Resources(embedder="x"))
     assert (made.record.deblur_reason, made.record.deblur_value) == ("identity", 0.1)
