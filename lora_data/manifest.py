@@ -152,6 +152,11 @@ class Record:
         """Where it lies below INPUT, with "/"; frame numbers of two folders may be of two films."""
         return self.source.rpartition("/")[0]
 
+    @property
+    def track_key(self) -> tuple[str, str | None, str] | None:
+        """Its track as no other film or scene has it; None where none is known."""
+        return None if self.track is None else (self.folder, self.scene, self.track)
+
     def replace(self, **changes: Any) -> Record:
         """Return a copy with these fields changed.
 

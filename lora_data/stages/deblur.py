@@ -85,20 +85,20 @@ class ChooseBlurred(CorpusStage):
 
     def apply(self, records: Sequence[Record]) -> list[Record]:
         """Return the records: with ``deblur`` "proposed", or surplus with "sharp_neighbour", or as they were."""
-        sharp: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        sharp: dict[tuple[str, str | None, str], list[tuple[int, str]]] = defaultdict(list)
         for record in records:
-            if record.active and record.motion == "sharp" and record.track is not None and record.frame is not None:
-                sharp[record.track].append((record.frame, record.key))
+            if record.active and record.motion == "sharp" and record.track_key is not None and record.frame is not None:
+                sharp[record.track_key].append((record.frame, record.key))
         return [self._decided(record, sharp) for record in records]
 
-    def _decided(self, record: Record, sharp: dict[str, list[tuple[int, str]]]) -> Record:
+    def _decided(self, record: Record, sharp: dict[tuple[str, str | None, str], list[tuple[int, str]]]) -> Record:
         if not record.active or record.motion is None:
             return record
         if record.motion != "motion":
             return record.replace(deblur_reason=record.motion)
-        if record.track is not None and record.frame is not None:
+        if record.track_key is not None and record.frame is not None:
             at = record.frame
-            near = min(((abs(frame - at), key) for frame, key in sharp.get(record.track, [])), default=None)
+            near = min(((abs(frame - at), key) for frame, key in sharp.get(record.track_key, [])), default=None)
             if near is not None and near[0] <= self.frames:
                 return record.replace(deblur_reason=f"sharp_neighbour {near[1]}").decide(
                     "surplus", self.name, "sharp_neighbour", float(near[0]), float(self.frames)

@@ -177,8 +177,8 @@ class Identity(CorpusStage):
         named: dict[tuple[str, str | None, str], int] = {}
         moments: dict[tuple[str, int | None], list[int]] = defaultdict(list)
         for i, record in enumerate(records):
-            if record.track is not None:
-                join(i, named.setdefault((record.folder, record.scene, record.track), i))
+            if record.track_key is not None:
+                join(i, named.setdefault(record.track_key, i))
             if record.frame is not None:
                 moments[_moment(record)].append(i)
         mattes = [_matte(r) for r in records]

@@ -133,6 +133,13 @@ def test_a_sharp_neighbour_of_the_track_makes_it_surplus(
     assert made[1].status == "kept"
 
 
+@pytest.mark.parametrize("elsewhere", [{"scene": "s02"}, {"source": "other_film/1.png"}])
+def test_a_track_of_another_scene_or_film_is_another_track(elsewhere: dict[str, str]):
+    blurred, sharp = rows(("t", 10, "motion"), ("t", 11, "sharp"))
+    made = ChooseBlurred(frames=2).apply([blurred, sharp.replace(**elsewhere)])
+    assert (made[0].status, made[0].deblur) == ("kept", "proposed")
+
+
 def test_what_is_not_motion_says_what_it_is_and_what_is_out_stays_out():
     first, second, third = rows(("t", 1, "isotropic"), ("t", 2, "motion"), ("t", 3, None))
     out = second.decide("rejected", "filter", "dark", 1, 2)
