@@ -312,6 +312,8 @@ def _print_summary(summary: Summary) -> None:
         print("faces:   " + ", ".join(f"{name} {found} of {looked}" for name, (found, looked) in summary.faces.items()))
     if summary.waiting:
         print(f"waiting: {summary.waiting} deblurrings for a person; precompute.deblur.review=false applies them all")
+    for warning in summary.warnings:
+        print(f"look at: {warning}")
     for left in summary.left_out:
         print(f"left out: {left.stage}, {left.why}: {left.turn_on}")
     print(f"shards:  {summary.out / 'shards'}")

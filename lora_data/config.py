@@ -22,8 +22,10 @@ from lora_data.errors import ConfigError
 from lora_data.limits import Limits, MotionLimits
 from lora_data.stages.cast import WhiteBalance
 from lora_data.stages.colour import Colour
+from lora_data.stages.consistency import Consistency
 from lora_data.stages.deblur import Deblur
 from lora_data.stages.deduplicate import Deduplicate
+from lora_data.stages.embed import Embed
 from lora_data.stages.face_restore import FaceRestore
 from lora_data.stages.faces import Faces
 from lora_data.stages.filter import Filter
@@ -53,8 +55,10 @@ class Precompute:
     deblur: Deblur = field(default_factory=Deblur)
     white_balance: WhiteBalance = field(default_factory=WhiteBalance)
     colour: Colour = field(default_factory=Colour)
+    embed: Embed = field(default_factory=Embed)
     identity: Identity = field(default_factory=Identity)
     filter: Filter = field(default_factory=Filter)
+    consistency: Consistency = field(default_factory=Consistency)
     deduplicate: Deduplicate = field(default_factory=Deduplicate)
     select: Select = field(default_factory=Select)
     write: Write = field(default_factory=Write)
@@ -93,8 +97,10 @@ for _section in (
         MotionLimits,
         WhiteBalance,
         Colour,
+        Embed,
         Identity,
         Filter,
+        Consistency,
         Deduplicate,
         Select,
         Write,

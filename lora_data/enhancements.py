@@ -65,7 +65,8 @@ def uses(config: Config) -> list[Use]:
     """The networks that a run uses, in the order of the stages."""
     p, on = config.precompute, enhancements(config)
     found = [Use("faces", model) for model in p.faces.models if on.faces]
-    return found + [Use(name, getattr(p, name).model) for name, switched in on.of_pixels() if switched]
+    found += [Use(name, getattr(p, name).model) for name, switched in on.of_pixels() if switched]
+    return [*found, *([Use("embed", p.embed.model)] if p.embed.model else [])]
 
 
 def left_out(config: Config) -> list[LeftOut]:

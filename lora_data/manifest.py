@@ -34,6 +34,7 @@ class Record:
     frame: int | None = None  # frame number in the film
     instance: int | None = None  # number of the instance within its frame
     track: str | None = None  # consecutive frames of one instance, where the name or sidecar says so
+    tracklet: int | None = None  # number of the track that identity built or took; within one run
     scene: str | None = None  # shot; from the sidecar, or a run of consecutive frame numbers
     caption: str | None = None  # from the sidecar .txt
     file_format: str | None = None  # what the bytes are ("PNG", "WEBP", ...), whatever the name says
@@ -54,6 +55,8 @@ class Record:
     character: str = UNKNOWN
     cluster: int | None = None  # -1: in no cluster
     look: str | None = None  # of the character, where its references show several
+    core_similarity: float | None = None  # cosine to the mean of its character without its own track
+    core_margin: float | None = None  # how much nearer that is than any other character's
     nearest_character: str | None = None  # of the nearest reference, where there are references
     nearest_similarity: float | None = None  # cosine to it
     duplicate_of: str | None = None  # key of the one that was kept
@@ -139,6 +142,7 @@ class Record:
     thumb_luma: np.ndarray | None = None  # uint8, flat 96 x 96: luma of the tight crop, aspect kept, centred
     thumb_matte: np.ndarray | None = None  # uint8, 96 x 96 bits packed (np.packbits): where its alpha is above 127
     embedding: np.ndarray | None = None  # float32, unit length: appearance of the masked body
+    image_embedding: np.ndarray | None = None  # the same by a network, where one is configured
     face_embedding: np.ndarray | None = None  # float32, unit length: whose face it is
     quality: float | None = None  # one number to order near-equals by, see stages/deduplicate.py
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import lora_data
 from lora_data.config import Config, as_tree
+from lora_data.decisions import Decision, missing
 from lora_data.download import file_digest
 from lora_data.engines.batches import PROPOSED, run_networks
 from lora_data.engines.local import LocalEngine
@@ -30,12 +31,15 @@ from lora_data.models.registry import model_named
 from lora_data.models.weights import Weights, models_folder
 from lora_data.progress import RunProgress
 from lora_data.report import write_report
+from lora_data.review.file import NAME as REVIEW
+from lora_data.review.file import read_decisions
 from lora_data.sample import Instance
 from lora_data.sources import Source, discover
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stage
 from lora_data.stages.cast import MeasureCast
+from lora_data.stages.consistency import same_frame
 from lora_data.stages.deblur import ChooseBlurred, MeasureMotion
-from lora_data.stages.embed import Embed
+from lora_data.stages.decide import Decide
 from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Background
@@ -61,6 +65,7 @@ class Summary:
         left_out: The enhancements that were left out, each with the command that turns it on.
         faces: By character: instances with a face that was found, and instances that were looked at.
         waiting: Enhancements that wait for a person.
+        warnings: What a person should look at, a line each.
         report: The page to open.
     """
 
@@ -71,10 +76,11 @@ class Summary:
     left_out: list[LeftOut]
     faces: dict[str, tuple[int, int]]
     waiting: int
+    warnings: list[str]
     report: Path
 
 
-def recipe(config: Config) -> list[Stage]:
+def recipe(config: Config, decisions: Sequence[Decision] = ()) -> list[Stage]:
     """The stages of a run after ingest, in order.
 
     The matte comes first: networks, colour statistics, metrics and hashes must know what belongs to the character. The
@@ -97,10 +103,12 @@ def recipe(config: Config) -> list[Stage]:
         Background(background=p.matte.background),
         Metrics(),
         Fingerprint(),
-        Embed(),
+        p.embed,
         p.identity,
         *([_references(config)] if p.identity.references is not None else []),
+        *([Decide(decisions=tuple(decisions))] if decisions else []),
         p.filter,
+        p.consistency,
         p.deduplicate,
         p.select,
     ]
@@ -115,7 +123,7 @@ def _references(config: Config) -> References:
         stray_similarity=p.identity.rescue_similarity,
         stray_margin=p.identity.rescue_margin,
         ingest=p.ingest,
-        prepare_with=(p.matte, p.colour, Background(background=p.matte.background)),
+        prepare_with=(p.matte, p.colour, Background(background=p.matte.background), Fingerprint(), p.embed),
     )
 
 
@@ -143,11 +151,17 @@ def precompute(
         RunError: The run could not finish.
     """
     workers = workers if workers is not None else os.cpu_count() or 1
-    stages = recipe(config)
     _check(folder, out, config)
+    reviewed = read_decisions(out / REVIEW)
+    stages = recipe(config, (*config.precompute.identity.decisions, *reviewed))
     resources = _resources(config, stages, workers, device)
     _prepare(config, stages, resources)
     found = discover(folder, exclude=out)
+    known = {name for source in found.sources for name in (source.key, source.source)}
+    wrong = missing(config.precompute.identity.decisions, known)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    warnings = missing(reviewed, known)
     progress = progress or RunProgress()
     store = PixelStore(out / "cache")
     out.mkdir(parents=True, exist_ok=True)
@@ -161,17 +175,26 @@ def precompute(
             out / "shards", records, lambda key: store.path(FINAL, key).read_bytes(), config.characters
         )
         write_table(out / TABLE, records)
+        warnings += same_frame(records)
         passes.append({"name": "write", "seconds": round(progress.finish(), 3), "instances": len(records)})
-        write_atomic(out / "run.json", _run_json(folder, config, records, found.ignored, passes))
+        write_atomic(out / "run.json", _run_json(folder, config, records, found.ignored, passes, warnings))
         report = write_report(out)
     finally:
         progress.close()
     kept = Counter(r.character for r in records if r.status == "kept")
     reasons = Counter(r.reason or "" for r in records if r.status == "rejected").most_common()
     counts = dict(Counter(r.status for r in records))
-    waiting = sum(r.status == "kept" and r.deblur == "proposed" for r in records)
-    faces = _faces_found(records)
-    return Summary(out, counts, dict(sorted(kept.items())), dict(reasons), left_out(config), faces, waiting, report)
+    return Summary(
+        out=out,
+        counts=counts,
+        kept=dict(sorted(kept.items())),
+        reasons=dict(reasons),
+        left_out=left_out(config),
+        faces=_faces_found(records),
+        waiting=sum(r.status == "kept" and r.deblur == "proposed" for r in records),
+        warnings=warnings,
+        report=report,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +361,12 @@ def _faces_found(records: Sequence[Record]) -> dict[str, tuple[int, int]]:
 
 
 def _run_json(
-    folder: Path, config: Config, records: Sequence[Record], ignored: Sequence[str], passes: list[dict[str, Any]]
+    folder: Path,
+    config: Config,
+    records: Sequence[Record],
+    ignored: Sequence[str],
+    passes: list[dict[str, Any]],
+    warnings: Sequence[str],
 ) -> bytes:
     """What was run, on what, with what, and how it ended."""
     names = sorted({r.character for r in records} - {UNKNOWN})
@@ -354,6 +382,7 @@ def _run_json(
         },
         "skipped": [dataclasses.asdict(left) for left in left_out(config)],
         "faces": {name: {"found": found, "of": looked} for name, (found, looked) in _faces_found(records).items()},
+        "warnings": list(warnings),
         "ignored_files": list(ignored),
         "models": _models(config),
         "versions": _versions(("numpy", "opencv-python", "pymatting", "scikit-learn", "scikit-image", "ImageHash")),

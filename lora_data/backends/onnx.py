@@ -55,8 +55,8 @@ def open_insightface(path: Path, kind: str) -> Any:
         raise ModelError(f"{path} cannot be opened as {kind}: {type(error).__name__}: {str(error)[:300]}") from None
 
 
-def output_names(path: Path) -> list[str]:
-    """The names of a network's outputs.
+def open_session(path: Path) -> Any:
+    """A network as onnxruntime has it.
 
     Raises:
         ModelError: It cannot be opened.
@@ -64,15 +64,19 @@ def output_names(path: Path) -> list[str]:
     """
     runtime = _runtime()
     try:
-        session = runtime.InferenceSession(str(path), sess_options=options(), providers=providers())
+        return runtime.InferenceSession(str(path), sess_options=options(), providers=providers())
     except errors() as error:
         raise ModelError(f"{path} cannot be opened as ONNX: {str(error)[:300]}") from None
-    return [output.name for output in session.get_outputs()]
+
+
+def output_names(path: Path) -> list[str]:
+    """The names of a network's outputs. Raises as `open_session`."""
+    return [output.name for output in open_session(path).get_outputs()]
 
 
 def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtraError(error.name or "onnxruntime", "models", "a face network") from None
+        raise MissingExtraError(error.name or "onnxruntime", "models", "an ONNX network") from None
     return onnxruntime

@@ -11,11 +11,12 @@ from typing import Literal
 
 from lora_data.errors import ConfigError
 
-Task = Literal["upscale", "deblur", "face_restore", "face_detect", "face_embed"]
+Task = Literal["upscale", "deblur", "face_restore", "face_detect", "face_embed", "image_embed"]
 _ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 _GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download"
 _NAFNET = "https://huggingface.co/nyanko7/nafnet-models/resolve/main"
 _INSIGHTFACE = "https://github.com/deepinsight/insightface/releases/download/v0.7"
+_CCIP = "https://huggingface.co/deepghs/ccip_onnx/resolve/eb2acdd29af1703388d3d0c04221add322bc9110"
 _DRIVE = "https://drive.google.com/file/d"
 BSD = "BSD-3-Clause"
 NON_COMMERCIAL_INSIGHTFACE = "insightface models: non-commercial research"
@@ -170,6 +171,17 @@ MODELS = (
                 "face_embed", "w600k_r50.onnx", "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43"
             ),
         ),
+    ),
+    Model(
+        "ccip", "image_embed", "ccip-caformer-24-randaug-pruned.onnx",
+        f"{_CCIP}/ccip-caformer-24-randaug-pruned/model_feat.onnx",
+        "4ea118d16496274f4f6e08d3afc768cc592389e8f7f32f8732ce2215c228ac5f",
+        "OpenRAIL, with restrictions of use", "https://huggingface.co/deepghs/ccip_onnx", size=150_248_245,
+    ),
+    Model(
+        "dinov2-small", "image_embed", "dinov2-small.onnx",
+        "https://huggingface.co/onnx-community/dinov2-small/resolve/main/onnx/model.onnx", None, "Apache-2.0",
+        "https://huggingface.co/onnx-community/dinov2-small",
     ),
 )  # fmt: skip
 

@@ -1,52 +1,71 @@
-"""Identity: who is who, from appearance and from what a film gives for free."""
+"""Identity: who is who, from appearance, from faces, and from what a film gives for free."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from lora_data.decisions import Decision
+from lora_data.evidence import film_mean, joined, units
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.stage import CorpusStage
-
-_BATCH = 4096
-_COPY_BITS = 8
+from lora_data.tracks import TrackLimits, find_tracks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity(CorpusStage):
     """Give every active record a ``cluster`` and a ``character``; reject what belongs to none.
 
-    1. *Tracks*: instances of frames close together are one character where appearance or silhouette hardly changes.
-       A silhouette survives a wrong exposure or cast. Tracks that the source names are taken as they are.
+    1. *Tracks*: instances of frames close together are one character where appearance or silhouette hardly changes
+       (`lora_data.tracks`). Tracks that the source names are taken as they are.
     2. *Clusters*: tracks merge by average linkage of their well-exposed members. Two different instances of one frame
-       are two characters, so tracks (and clusters) that share frames stay apart.
+       are two characters, so tracks (and clusters) that share frames stay apart. Then once more, adapted to the film:
+       what its characters have in common is taken away, and what a network says of the pictures counts too, where one
+       is configured (`lora_data.evidence`).
     3. *Rescue*: what is left joins the nearest cluster if it is near and no other is about as near. The badly exposed,
        whose colours say little, never found or bridge a cluster; nor, where most instances are in tracks, does what is
        seen in a single frame, which is mostly a prop, a part or a damaged picture (pair F1 .905 without this, .944
        with it).
+    4. *Looks*: clusters that have one face are one character in other clothes (`lora_data.looks`). A character of
+       several clusters has a ``look`` for each.
 
     Purity comes first: a person merges two pure clusters with one key, a mixed one has to be taken apart. Characters
-    are named ``character_00`` and so on by the size of their cluster, then by key.
+    are named ``character_00`` and so on by their size, then by key; looks likewise.
 
     Args:
         references: A folder of named cut-outs, one folder per character (see `lora_data.stages.references`).
+        names: By character: instances (keys or sources) of it. Everybody whom the run takes for the same gets the name.
+        merges: Lists of instances that are one character each.
+        splits: Lists of instances that are a character of their own each (see `lora_data.decisions`).
         method: How tracks become clusters: "linkage" as above, or "hdbscan" (scikit-learn's, on the tracks' means; it
-            knows neither ``merge_similarity`` nor the frames). Measured on ten rendered characters (pair F1, purity,
-            coverage): linkage .958 .973 1.0; HDBSCAN on tracks .882 .981 .87, on single instances .150 .994 .93.
-        merge_similarity: Mean cosine at which clusters merge. Measured on twelve draws of five out of ten rendered
-            characters under eight lights (pair F1, purity, both means): .86 .974 .976; .88 .976 .978; .89 .968 .978;
-            .90 .957 .978; .91 .940 .980; .92 .926 .980; .94 .787 .997. All ten without frame numbers: .88 .926 .956;
-            .89 .925 .967; .90 .899 .972; .92 .887 .972. The default is where purity has levelled off in both.
+            knows neither the similarities nor the frames). Measured on ten rendered characters, and on draws of five
+            and of three of them (pair F1, purity): linkage .958 .988; .972 .989; .985 1.0; HDBSCAN .957 .988; .948
+            .976; .987 .987, with up to three clusters a character where linkage has two.
+        merge_similarity: Mean cosine at which clusters merge at first. Measured on twelve draws of five out of ten
+            rendered characters under eight lights (pair F1, purity, both means): .86 .974 .976; .88 .976 .978; .89 .968
+            .978; .90 .957 .978; .91 .940 .980; .92 .926 .980; .94 .787 .997.
+        film_similarity: The same once adapted to the film. Measured on ten rendered characters (pair F1, purity): .45
+            .957 .972; .50 .958 .988; .55 .943 .988; .60 .901 .988; on draws of five of them .975 .989; .972 .989; .970
+            .993; .943 .993; of three .978 .993; .985 1.0; .976 1.0; .952 1.0. Not adapted: .957 .972 of all, .968 .980
+            of five, .982 .993 of three.
+        film_prior: See `lora_data.evidence.film_mean`. Measured for two: .55 to .60 then do what .50 does with one.
+        image_similarity: What ``film_similarity`` is for the network's vectors. Those of one character are less alike:
+            half are above .35 with OSNet, where colours have .75.
+        image_weight: How much the network's vectors count beside the colours. Measured with OSNet: .1 to .3 alike.
         min_cluster_size: Instances that make a character; props and parts mostly come alone. A cut-out film's minor
             characters have about nine in two shots.
         rescue_similarity: Cosine to the nearest cluster's mean from which a left-over joins it. Measured between single
             instances of different characters: 95 % below .88, 99 % below .91; of one character in different shots: half
             above .94.
         rescue_margin: How much nearer than the second nearest it must be.
+        face_similarity: Mean cosine of two clusters' faces from which they may be one character. Source: ArcFace on one
+            rendered game character, .73 with a deviation of .058 (three of them below); strangers reach .41.
+        face_margin: How much less alike everybody else's faces must be. Source: half of what lies between those two.
+        face_tracks: Fewest tracks with a face, for a cluster's face to be known.
         track_similarity: Cosine of neighbours in a track. Measured on 538 pairs within shots and 324 between different
             subjects, up to three frames apart: .94 has none of the latter.
         track_overlap: The same for the overlap (IoU) of the silhouettes: .8 has none (the highest is .75). Either
@@ -58,20 +77,30 @@ class Identity(CorpusStage):
         max_burnt: Share of clipped pixels of the well exposed. Measured: overexposed .73 and more, clean .01.
 
     Raises:
-        ValueError: A field is out of range.
+        ValueError: A field is out of range, or two names are given to one instance.
 
     Source: tracks as positives and frames as negatives: Nir et al., CAST, Eurographics 2022.
     """
 
     name: ClassVar[str] = "identity"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     references: str | None = None
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    merges: tuple[tuple[str, ...], ...] = ()
+    splits: tuple[tuple[str, ...], ...] = ()
     method: Literal["linkage", "hdbscan"] = "linkage"
     merge_similarity: float = 0.9
+    film_similarity: float = 0.5
+    film_prior: float = 1.0
+    image_similarity: float = 0.1
+    image_weight: float = 0.2
     min_cluster_size: int = 4
     rescue_similarity: float = 0.9
     rescue_margin: float = 0.03
+    face_similarity: float = 0.55
+    face_margin: float = 0.15
+    face_tracks: int = 2
     track_similarity: float = 0.94
     track_overlap: float = 0.8
     track_gap: int = 3
@@ -80,70 +109,107 @@ class Identity(CorpusStage):
     max_burnt: float = 0.5
 
     def __post_init__(self) -> None:
-        for field in ("merge_similarity", "rescue_similarity", "track_similarity", "track_overlap"):
-            if not 0 < getattr(self, field) <= 1:
-                raise ValueError(f"{field} must be in (0, 1], got {getattr(self, field)}")
-        for field in ("rescue_margin", "shared_frames", "max_burnt"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"{field} must be in [0, 1], got {getattr(self, field)}")
-        if self.min_cluster_size < 1:
-            raise ValueError(f"min_cluster_size must be at least 1, got {self.min_cluster_size}")
-        if self.track_gap < 0:
-            raise ValueError(f"track_gap must be at least 0, got {self.track_gap}")
+        for name in ("merge_similarity", "film_similarity", "rescue_similarity", "track_similarity", "track_overlap"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        for name in ("rescue_margin", "shared_frames", "max_burnt", "image_weight", "face_margin"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("image_similarity", "face_similarity"):
+            if not -1 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [-1, 1], got {getattr(self, name)}")
+        for name in ("min_cluster_size", "face_tracks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("track_gap", "film_prior"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         low, high = self.brightness_range
         if not 0 <= low < high <= 255:
             raise ValueError(f"brightness_range must be two rising numbers in [0, 255], got {self.brightness_range}")
+        owners: dict[str, str] = {}
+        for character, instances in self.names.items():
+            for instance in instances:
+                if owners.setdefault(instance, character) != character:
+                    raise ValueError(f"names give {instance} to {owners[instance]} and to {character}")
+        _ = self.decisions  # refuses what is no decision
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """``splits``, ``merges`` and ``names``, in this order: a name is for what they left."""
+        where = "precompute.identity"
+        return (
+            *(
+                Decision(do="split", instances=tuple(group), where=f"{where}.splits[{i}]")
+                for i, group in enumerate(self.splits)
+            ),
+            *(
+                Decision(do="merge", instances=tuple(group), where=f"{where}.merges[{i}]")
+                for i, group in enumerate(self.merges)
+            ),
+            *(
+                Decision(do="name", instances=tuple(group), character=name, where=f"{where}.names.{name}")
+                for name, group in self.names.items()
+            ),
+        )
 
     def apply(self, records: Sequence[Record]) -> list[Record]:
-        """Write ``cluster`` and ``character``; reject (reason "unknown") active records that belong to none."""
+        """Write ``cluster``, ``character``, ``look``, ``tracklet``; reject (reason "unknown") who belongs to none."""
         result = list(records)
         usable = [i for i, r in enumerate(records) if r.active and r.embedding is not None]
         if not usable:
             return result
-        chosen = [records[i] for i in usable]
-        vectors = np.stack([np.asarray(r.embedding, np.float32) for r in chosen])
-        labels, nearest = self._labels(chosen, vectors)
-        for position, label, similarity in zip(usable, labels.tolist(), nearest.tolist(), strict=True):
+        film = _Film([records[i] for i in usable], self)
+        labels, nearest = self._clusters(film)
+        characters, looks = _named(labels, film.records, self._one_face(film, labels))
+        found = zip(usable, labels.tolist(), nearest.tolist(), film.tracks.tolist(), strict=True)
+        for position, label, similarity, track in found:
+            result[position] = result[position].replace(tracklet=track)
             if label >= 0:
-                result[position] = result[position].replace(cluster=label, character=f"character_{label:02d}")
+                name, look = characters[label], looks[label]
+                result[position] = result[position].replace(cluster=label, character=name, look=look)
             else:
                 rejected = result[position].decide("rejected", self.name, "unknown", similarity, self.rescue_similarity)
                 result[position] = rejected.replace(cluster=-1, character=UNKNOWN)
         return result
 
-    def _labels(self, records: list[Record], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Per record its cluster (-1: none) and its cosine to the nearest cluster."""
-        from lora_data.clustering import average_linkage, hdbscan
-
-        tracks = self._tracks(records, vectors)
-        good = np.array([self._well_exposed(r) for r in records])
-        alone = np.bincount(tracks, minlength=len(records))[tracks] == 1
-        if alone.mean() < 0.5:
-            good &= ~alone
-        members: dict[int, list[int]] = defaultdict(list)
-        for i in np.flatnonzero(good).tolist():
-            members[int(tracks[i])].append(i)
-        names = sorted(members)
-        frames = [frozenset(_moment(records[i]) for i in members[t] if records[i].frame is not None) for t in names]
-        means = np.stack([_unit(vectors[members[t]].mean(0)) for t in names]) if names else vectors[:0]
-        weights = np.array([len(members[t]) for t in names], np.float64)
-
-        if self.method == "hdbscan":
-            groups = hdbscan(means)
-        else:
-            groups = average_linkage(means, weights, self.merge_similarity, frames, self.shared_frames)
-        of_track = {names[i]: g for g, group in enumerate(groups) for i in group}
-        labels = np.array([of_track.get(int(t), -1) for t in tracks])
+    def _clusters(self, film: _Film) -> tuple[np.ndarray, np.ndarray]:
+        """Per record its cluster, by size (-1: none), and its cosine to the nearest cluster."""
+        groups = self._grouped(film)
+        of_track = {film.names[i]: g for g, group in enumerate(groups) for i in group}
+        labels = np.array([of_track.get(int(t), -1) for t in film.tracks])
         size = Counter(labels[labels >= 0].tolist())
-        first_key = {g: min(records[i].key for i in np.flatnonzero(labels == g)) for g in size}
+        first_key: dict[int, str] = {}
+        for label, record in zip(labels.tolist(), film.records, strict=True):
+            first_key[label] = min(first_key.get(label, record.key), record.key)
         order = sorted((g for g in size if size[g] >= self.min_cluster_size), key=lambda g: (-size[g], first_key[g]))
         rank = {g: n for n, g in enumerate(order)}
         labels = np.array([rank.get(int(g), -1) for g in labels])
         if not order:
-            return labels, np.zeros(len(records))
-        core = [np.flatnonzero((labels == n) & good) for n in range(len(order))]
-        centres = np.stack([_unit(vectors[c].mean(0)) for c in core])
-        return self._rescued(labels, vectors, centres)
+            return labels, np.zeros(len(labels))
+        totals = np.zeros((len(order), film.vectors.shape[1]))
+        core = (labels >= 0) & film.good
+        np.add.at(totals, labels[core], film.vectors[core])
+        return self._rescued(labels, film.vectors, units(totals))
+
+    def _grouped(self, film: _Film) -> list[list[int]]:
+        """Groups of the film's named tracks."""
+        from lora_data.clustering import average_linkage, hdbscan
+
+        means = film.means(film.vectors)
+        if self.method == "hdbscan":
+            return hdbscan(means)
+        rules = film.weights, film.frames, self.shared_frames
+        groups = average_linkage(means, rules[0], self.merge_similarity, *rules[1:])
+        found = [group for group in groups if film.weights[group].sum() >= self.min_cluster_size]
+        parts = [(units(means - film_mean(means, found, self.film_prior)), 1.0)]
+        limit = self.film_similarity
+        if film.images is not None and self.image_weight:
+            seen = film.means(film.images)
+            weight = self.image_weight
+            parts = [(parts[0][0], 1 - weight), (units(seen - film_mean(seen, found, self.film_prior)), weight)]
+            limit = (1 - weight) * self.film_similarity + weight * self.image_similarity
+        return average_linkage(joined(parts), rules[0], limit, *rules[1:])
 
     def _rescued(self, labels: np.ndarray, vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         similarity = vectors @ centres.T
@@ -153,6 +219,33 @@ class Identity(CorpusStage):
         joins = (labels < 0) & (nearest >= self.rescue_similarity) & (nearest - second >= self.rescue_margin)
         return np.where(joins, similarity.argmax(1), labels), nearest
 
+    def _one_face(self, film: _Film, labels: np.ndarray) -> list[list[int]]:
+        """Groups of clusters that are one character."""
+        from lora_data.looks import same_faces
+
+        count = int(labels.max(initial=-1)) + 1
+        faces: list[dict[int, list[np.ndarray]]] = [defaultdict(list) for _ in range(count)]
+        places: list[set[tuple[str, int]]] = [set() for _ in range(count)]
+        for record, label, track in zip(film.records, labels.tolist(), film.tracks.tolist(), strict=True):
+            if label < 0:
+                continue
+            if record.face_embedding is not None:
+                faces[label][track].append(np.asarray(record.face_embedding, np.float32))
+            if record.frame is not None:
+                places[label].add((record.folder, record.frame))
+        of_tracks = [
+            units(np.stack([np.mean(found, axis=0) for _, found in sorted(tracks.items())])) if tracks else np.empty(0)
+            for tracks in faces
+        ]
+        return same_faces(
+            of_tracks,
+            places,
+            similarity=self.face_similarity,
+            margin=self.face_margin,
+            least=self.face_tracks,
+            shared=self.shared_frames,
+        )
+
     def _well_exposed(self, record: Record) -> bool:
         """Exposure as it came, where that was measured: correction lifts what was never exposed."""
         brightness = record.brightness if record.source_brightness is None else record.source_brightness
@@ -160,88 +253,51 @@ class Identity(CorpusStage):
         low, high = self.brightness_range
         return (brightness is None or low <= brightness <= high) and (burnt is None or burnt <= self.max_burnt)
 
-    def _tracks(self, records: list[Record], vectors: np.ndarray) -> np.ndarray:
-        """Per record the number of its track: the lowest index in it."""
-        parent = list(range(len(records)))
 
-        def root(i: int) -> int:
-            while parent[i] != i:
-                parent[i] = parent[parent[i]]
-                i = parent[i]
-            return i
+class _Film:
+    """The evidence: records, their vectors and tracks, and which of them may found a cluster."""
 
-        def join(i: int, j: int) -> None:
-            i, j = root(i), root(j)
-            parent[max(i, j)] = min(i, j)
+    def __init__(self, records: list[Record], rules: Identity) -> None:
+        self.records = records
+        self.vectors = np.stack([np.asarray(r.embedding, np.float32) for r in records])
+        self.images: np.ndarray | None = None
+        if all(r.image_embedding is not None for r in records):
+            self.images = np.stack([np.asarray(r.image_embedding, np.float32) for r in records])
+        limits = TrackLimits(similarity=rules.track_similarity, overlap=rules.track_overlap, gap=rules.track_gap)
+        self.tracks = find_tracks(records, self.vectors, limits)
+        self.good = np.array([rules._well_exposed(r) for r in records])
+        alone = np.bincount(self.tracks, minlength=len(records))[self.tracks] == 1
+        if alone.mean() < 0.5:
+            self.good &= ~alone
+        self._members: dict[int, list[int]] = defaultdict(list)
+        for i in np.flatnonzero(self.good).tolist():
+            self._members[int(self.tracks[i])].append(i)
+        self.names = sorted(self._members)
+        """The tracks that may found a cluster."""
+        self.weights = np.array([len(self._members[t]) for t in self.names], np.float64)
+        self.frames = [
+            frozenset((records[i].folder, records[i].frame) for i in self._members[t] if records[i].frame is not None)
+            for t in self.names
+        ]
 
-        named: dict[tuple[str, str | None, str], int] = {}
-        moments: dict[tuple[str, int | None], list[int]] = defaultdict(list)
-        for i, record in enumerate(records):
-            if record.track_key is not None:
-                join(i, named.setdefault(record.track_key, i))
-            if record.frame is not None:
-                moments[_moment(record)].append(i)
-        mattes = [_matte(r) for r in records]
-        for (folder, frame), here in moments.items():
-            for i, j in self._copies(records, vectors, here):
-                join(i, j)
-            for step in range(1, self.track_gap + 1):
-                there = moments.get((folder, (frame or 0) + step), [])
-                for i, j in self._links(records, vectors, mattes, here, there):
-                    join(i, j)
-        return np.array([root(i) for i in range(len(records))])
-
-    def _copies(self, records: list[Record], vectors: np.ndarray, here: list[int]) -> list[tuple[int, int]]:
-        """Pairs of one frame that are one picture twice, not two characters."""
-        pairs: list[tuple[int, int]] = []
-        for n, i in enumerate(here):
-            for j in here[n + 1 :]:
-                a, b = records[i].phash, records[j].phash
-                same_hash = a is None or b is None or (a ^ b).bit_count() <= _COPY_BITS
-                if same_hash and float(vectors[i] @ vectors[j]) >= self.track_similarity:
-                    pairs.append((i, j))
-        return pairs
-
-    def _links(
-        self,
-        records: list[Record],
-        vectors: np.ndarray,
-        mattes: list[np.ndarray | None],
-        here: list[int],
-        there: list[int],
-    ) -> list[tuple[int, int]]:
-        """Pairs that are each other's best continuation and near enough in appearance or in silhouette."""
-        if not here or not there:
-            return []
-        cosine = vectors[here] @ vectors[there].T
-        score = np.full(cosine.shape, -1.0)
-        for a, i in enumerate(here):
-            for b, j in enumerate(there):
-                if records[i].scene != records[j].scene:
-                    continue
-                look = (float(cosine[a, b]) - self.track_similarity) / (1.001 - self.track_similarity)
-                shape = (_overlap(mattes[i], mattes[j]) - self.track_overlap) / (1.001 - self.track_overlap)
-                score[a, b] = max(look, shape)
-        # Copies of one picture have about equal scores: each of them may be the best.
-        best = (score >= score.max(1, keepdims=True) - 1e-6) & (score >= score.max(0, keepdims=True) - 1e-6)
-        return [(here[a], there[b]) for a, b in zip(*np.nonzero(best & (score >= 0)), strict=True)]
+    def means(self, vectors: np.ndarray) -> np.ndarray:
+        """Of each named track the mean over its good members, unit length."""
+        if not self.names:
+            return vectors[:0]
+        return units(np.stack([vectors[self._members[t]].mean(0) for t in self.names]))
 
 
-def _moment(record: Record) -> tuple[str, int | None]:
-    """One moment of one film: frame numbers of two folders may be of two films."""
-    return record.folder, record.frame
-
-
-def _matte(record: Record) -> np.ndarray | None:
-    return None if record.thumb_matte is None else np.unpackbits(record.thumb_matte).astype(bool)
-
-
-def _overlap(a: np.ndarray | None, b: np.ndarray | None) -> float:
-    if a is None or b is None:
-        return 0.0
-    union = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / union if union else 0.0
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
+def _named(
+    labels: np.ndarray, records: Sequence[Record], groups: Sequence[Sequence[int]]
+) -> tuple[dict[int, str], dict[int, str | None]]:
+    """By cluster: its character's name, and its look where the character has several."""
+    size = Counter(labels.tolist())
+    first_key: dict[int, str] = {}
+    for label, record in zip(labels.tolist(), records, strict=True):
+        first_key[label] = min(first_key.get(label, record.key), record.key)
+    order = sorted(groups, key=lambda group: (-sum(size[c] for c in group), min(first_key[c] for c in group)))
+    characters = {cluster: f"character_{n:02d}" for n, group in enumerate(order) for cluster in group}
+    looks = {
+        cluster: f"look_{n:02d}" if len(group) > 1 else None for group in groups for n, cluster in enumerate(group)
+    }
+    return characters, looks

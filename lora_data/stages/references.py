@@ -14,8 +14,6 @@ import numpy as np
 from lora_data.errors import ConfigError, ImageError
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.stage import CorpusStage, MapStage
-from lora_data.stages.embed import Embed
-from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.ingest import Ingest
 
 _SUFFIXES = (".png", ".webp")
@@ -62,7 +60,7 @@ class References(CorpusStage):
         stray_similarity: The same for a single instance.
         stray_margin: How much nearer than any other character's it must be.
         ingest: Decodes the references.
-        prepare_with: What instances go through before they are described.
+        prepare_with: What instances go through that changes or describes their appearance.
     """
 
     name: ClassVar[str] = "references"
@@ -84,10 +82,7 @@ class References(CorpusStage):
         _read(self.folder, self.ingest, self.prepare_with)
 
     def apply(self, records: Sequence[Record]) -> list[Record]:
-        """Write ``character``, ``look``, ``nearest_character`` and ``nearest_similarity``; flag what cannot be.
-
-        Two different instances of one frame that end as one character are flagged "same_frame" and stay.
-        """
+        """Write ``character``, ``look``, ``nearest_character`` and ``nearest_similarity``."""
         references = _read(self.folder, self.ingest, self.prepare_with)
         names = sorted({r.character for r in references})
         vectors = np.stack([r.embedding for r in references])
@@ -124,7 +119,7 @@ class References(CorpusStage):
             if row.character in names:
                 row = row.replace(look=_look(references, vectors, row))
             named.append(row)
-        return _flagged(named)
+        return named
 
     def _is_stray(self, best: np.ndarray) -> bool:
         ranked = np.sort(best)
@@ -136,20 +131,6 @@ def _look(references: Sequence[Reference], vectors: np.ndarray, record: Record) 
     """The look of the nearest reference of the record's own character."""
     own = [i for i, reference in enumerate(references) if reference.character == record.character]
     return references[max(own, key=lambda i: float(vectors[i] @ np.asarray(record.embedding, np.float32)))].look
-
-
-def _flagged(records: list[Record]) -> list[Record]:
-    """Flag instances of one frame that have one name: one of them is wrong."""
-    seen: dict[tuple[str, int, str], list[int]] = defaultdict(list)
-    for i, record in enumerate(records):
-        if record.active and record.frame is not None and record.character != UNKNOWN:
-            seen[(record.folder, record.frame, record.character)].append(i)
-    for here in seen.values():
-        clusters = {records[i].cluster for i in here}
-        if len(here) > 1 and len(clusters) > 1:  # of one cluster: identity knows them for copies
-            for i in here:
-                records[i] = records[i].replace(flagged=records[i].flagged or "same_frame")
-    return records
 
 
 @cache
@@ -181,7 +162,7 @@ def _reference(path: Path, character: Path, ingest: Ingest, prepare_with: tuple[
     try:
         instance = ingest.read(Source(source=path.name, path=path))
         assert not isinstance(instance, Record)  # only masks of frames are judged there
-        for stage in (*prepare_with, Fingerprint(), Embed()):
+        for stage in prepare_with:
             instance = stage.apply(instance)
     except ImageError as error:
         raise ConfigError(f"precompute.identity.references: {path} cannot be used: {error.message}") from None

@@ -15,6 +15,8 @@ from lora_data.errors import ConfigError
 from lora_data.manifest import Record
 from lora_data.pipeline import precompute
 from lora_data.stages.colour import Colour
+from lora_data.stages.embed import Embed
+from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Matte
 from lora_data.stages.references import References
@@ -40,7 +42,9 @@ def refs(tmp_path: Path) -> Path:
 
 
 def stage(folder: Path, **settings: Any) -> References:
-    return References(folder=str(folder), ingest=Ingest(), prepare_with=(Matte(), Colour()), **settings)
+    return References(
+        folder=str(folder), ingest=Ingest(), prepare_with=(Matte(), Colour(), Fingerprint(), Embed()), **settings
+    )
 
 
 def embedding(colour: tuple[int, int, int], seed: int = 9) -> np.ndarray:
@@ -89,13 +93,6 @@ def test_a_look_is_named_by_its_folder(refs: Path):
     (refs / "luca" / "sea_monster" / "0.png").write_bytes(picture((40, 160, 170)))
     made = stage(refs).apply([row("a", COLOURS["luca"], 0), row("b", (40, 160, 170), 1)])
     assert [(r.character, r.look) for r in made] == [("luca", None), ("luca", "sea_monster")]
-
-
-def test_two_of_one_frame_with_one_name_are_flagged(refs: Path):
-    rows = [row("a", COLOURS["luca"], 0, frame=5), row("b", COLOURS["luca"], 1, frame=5)]
-    rows += [row("c", COLOURS["luca"], 0, frame=6), row("d", COLOURS["luca"], 0, frame=6)]
-    made = stage(refs).apply(rows)
-    assert [r.flagged for r in made] == ["same_frame", "same_frame", None, None]
 
 
 @pytest.mark.parametrize(

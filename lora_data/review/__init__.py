@@ -1,0 +1,1 @@
+"""What a person decides, and the file that keeps it."""

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lora_data.decisions import Decision, missing
+from lora_data.errors import ConfigError
+from lora_data.review.file import read_decisions
+
+WHOLE = """
+# by hand
+[[decision]]
+do = "name"
+instances = ["a_i0"]
+character = "luca"
+
+[[decision]]
+do = "split"
+instances = ["b_i1", "sub/c.webp"]
+look = "night gown"
+"""
+
+
+def test_decisions_come_in_order_and_say_where_they_stand(tmp_path: Path):
+    path = tmp_path / "review.toml"
+    path.write_text(WHOLE)
+    name, split = read_decisions(path)
+    assert (name.do, name.instances, name.character, name.look) == ("name", ("a_i0",), "luca", None)
+    assert (split.do, split.instances, split.character, split.look) == (
+        *("split", ("b_i1", "sub/c.webp"), None),
+        "night gown",
+    )
+    assert split.where == "review.toml, decision 2"
+
+
+def test_no_file_is_no_decision(tmp_path: Path):
+    assert read_decisions(tmp_path / "review.toml") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[decision", "is not TOML"),
+        ("a = 1", "a is not a key"),
+        ("decision = 3", "must be a list of tables"),
+        ("decision = [3]", "decision 1 must be a table"),
+        ('[[decision]]\ndo = "dance"\ninstances = ["a"]', "do must be one of name, merge, split, move"),
+        ('[[decision]]\ndo = "name"\ninstances = ["a"]', "name needs a character"),
+        ('[[decision]]\ndo = "merge"\ninstances = ["a", "a"]', "merge needs at least 2 instances"),
+        ('[[decision]]\ndo = "split"\ninstances = "a"', "instances must be a list of texts"),
+        ('[[decision]]\ndo = "split"\ninstances = ["a"]\nlook = 3', "look must be a text, got 3"),
+        ('[[decision]]\ndo = "move"\ninstances = ["a"]\ncharacter = "unknown"', "is no character's name"),
+        ('[[decision]]\ndo = "split"\ninstances = ["a"]\nwho = "b"', "who is not a key; allowed: character, do"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "review.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"review\.toml") as raised:
+        read_decisions(path)
+    assert message in str(raised.value)
+
+
+def test_missing_instances_are_named():
+    decision = Decision(do="merge", instances=("a", "b", "c"), where="review.toml, decision 4")
+    assert missing([decision], ["a", "b", "c"]) == []
+    (line,) = missing([decision], ["b"])
+    assert line == "review.toml, decision 4: merge names instances that are not in INPUT: a, c"
