@@ -13,7 +13,7 @@ ROOT = Path(lora_data.__file__).parent
 LAYERS = [
     ["errors"],
     ["manifest", "limits", "rng", "colour", "matte", "clustering", "progress", "augment.policy", "download"],
-    ["sample", "metrics", "fingerprint", "shards", "store", "decode", "sources", "sam2", "table"],
+    ["sample", "metrics", "fingerprint", "hash_index", "ssim", "shards", "store", "decode", "sources", "sam2", "table"],
     ["faces", "stage", "remote", "gate", "motion", "train.settings"],
     ["backends", "models"],
     ["stages"],
