@@ -24,5 +24,6 @@ format: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable ".[precompute,models,examples,dev,bench]"
 	$(BIN)/python -m tests.bench.precompute
+	$(BIN)/python -m tests.bench.curation
 	$(BIN)/python -m tests.bench.augment
 	$(BIN)/python -m tests.bench.loader

@@ -310,6 +310,8 @@ def _print_summary(summary: Summary) -> None:
         print("rejected: " + ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items()))
     if summary.faces:
         print("faces:   " + ", ".join(f"{name} {found} of {looked}" for name, (found, looked) in summary.faces.items()))
+    if summary.mirrors:
+        print(f"mirror images: {summary.mirrors} kept beside the picture that they mirror; column mirror_of names it")
     if summary.waiting:
         print(f"waiting: {summary.waiting} deblurrings for a person; precompute.deblur.review=false applies them all")
     for warning in summary.warnings:

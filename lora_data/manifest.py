@@ -8,6 +8,7 @@ corpus stages (which see only records). ``None`` means "not measured" or "does n
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +61,7 @@ class Record:
     nearest_character: str | None = None  # of the nearest reference, where there are references
     nearest_similarity: float | None = None  # cosine to it
     duplicate_of: str | None = None  # key of the one that was kept
+    mirror_of: str | None = None  # no duplicate, but a mirror image: key of the better one
     flagged: str | None = None  # kept, but a person should look: why
 
     # -- enhancements (each: outcome, reason, p95 hue shift in degrees)
@@ -139,6 +141,7 @@ class Record:
 
     # -- fingerprints and embeddings
     phash: int | None = None  # 64 bit, of the matte-filled tight composite; bit order: see fingerprint.py
+    phash_mirror: int | None = None  # the same of the mirror image
     thumb_luma: np.ndarray | None = None  # uint8, flat 96 x 96: luma of the tight crop, aspect kept, centred
     thumb_matte: np.ndarray | None = None  # uint8, 96 x 96 bits packed (np.packbits): where its alpha is above 127
     embedding: np.ndarray | None = None  # float32, unit length: appearance of the masked body
@@ -174,3 +177,9 @@ class Record:
     ) -> Record:
         """Return a copy that left the running, with who decided, why, on what value and against which limit."""
         return dataclasses.replace(self, status=status, stage=stage, reason=reason, value=value, limit=limit)
+
+
+def mirrors(records: Sequence[Record]) -> list[Record]:
+    """Those in the running that are mirror images of another one in the running."""
+    keys = {r.key for r in records if r.active}
+    return [r for r in records if r.active and r.mirror_of in keys]

@@ -25,7 +25,7 @@ from lora_data.engines.batches import PROPOSED, run_networks
 from lora_data.engines.local import LocalEngine
 from lora_data.enhancements import LeftOut, enhancements, left_out, need_models, uses
 from lora_data.errors import ConfigError, ImageError, ModelError
-from lora_data.manifest import UNKNOWN, Record
+from lora_data.manifest import UNKNOWN, Record, mirrors
 from lora_data.models.loaded import path_of
 from lora_data.models.registry import model_named
 from lora_data.models.weights import Weights, models_folder
@@ -64,6 +64,7 @@ class Summary:
         reasons: Rejected instances by reason, most frequent first.
         left_out: The enhancements that were left out, each with the command that turns it on.
         faces: By character: instances with a face that was found, and instances that were looked at.
+        mirrors: Kept instances that are mirror images of another kept one.
         waiting: Enhancements that wait for a person.
         warnings: What a person should look at, a line each.
         report: The page to open.
@@ -75,6 +76,7 @@ class Summary:
     reasons: dict[str, int]
     left_out: list[LeftOut]
     faces: dict[str, tuple[int, int]]
+    mirrors: int
     waiting: int
     warnings: list[str]
     report: Path
@@ -191,6 +193,7 @@ def precompute(
         reasons=dict(reasons),
         left_out=left_out(config),
         faces=_faces_found(records),
+        mirrors=len(mirrors(records)),
         waiting=sum(r.status == "kept" and r.deblur == "proposed" for r in records),
         warnings=warnings,
         report=report,
@@ -380,6 +383,7 @@ def _run_json(
         "characters": {
             name: dict(sorted(Counter(r.status for r in records if r.character == name).items())) for name in names
         },
+        "mirror_images": len(mirrors(records)),
         "skipped": [dataclasses.asdict(left) for left in left_out(config)],
         "faces": {name: {"found": found, "of": looked} for name, (found, looked) in _faces_found(records).items()},
         "warnings": list(warnings),

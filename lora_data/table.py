@@ -18,9 +18,9 @@ from lora_data.errors import RunError
 from lora_data.manifest import Record
 
 NAME = "instances.parquet"
-WORKING = frozenset({"colour_grid", "thumb_luma", "thumb_matte"})
-"""Small pictures that corpus stages compare within a run: ten times as large as all numbers together, and no numbers.
-They are not kept."""
+WORKING = frozenset({"colour_grid", "phash_mirror", "thumb_luma", "thumb_matte"})
+"""What corpus stages compare within a run and nobody afterwards: mostly small pictures, ten times as large as all
+numbers together. They are not kept."""
 
 
 def schema() -> pa.Schema:

@@ -12,20 +12,9 @@ import lora_data
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
     ["errors"],
-    [
-        "manifest",
-        "limits",
-        "rng",
-        "colour",
-        "matte",
-        "clustering",
-        "progress",
-        "augment.policy",
-        "download",
-        "evidence",
-    ],
-    ["decisions", "tracks", "looks"],
-    ["sample", "metrics", "fingerprint", "shards", "store", "decode", "sources", "sam2", "table"],
+    ["manifest", "limits", "rng", "colour", "matte", "clustering", "evidence", "progress"],
+    ["augment.policy", "download", "decisions", "tracks", "looks"],
+    ["sample", "metrics", "fingerprint", "hash_index", "ssim", "shards", "store", "decode", "sources", "sam2", "table"],
     ["faces", "stage", "remote", "gate", "motion", "train.settings"],
     ["backends", "models"],
     ["stages"],

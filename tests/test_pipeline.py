@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from lora_data import ConfigError, load_config
+from lora_data.cli import _print_summary
 from lora_data.demo import make_film
 from lora_data.engines.local import LocalEngine
 from lora_data.manifest import Record
@@ -98,6 +100,25 @@ def test_run_json_counts_every_row(run: Path):
     assert {s["stage"] for s in content["skipped"]} == {"face_restore", "upscale", "deblur"}
     assert content["config"]["precompute"]["filter"]["blur_threshold"] == 80
     assert (run / "report" / "index.html").is_file()
+
+
+def test_a_mirror_image_is_kept_and_said(film: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    kept = [r for r in read_table(run / "instances.parquet") if r.status == "kept"]
+    assert not any(r.mirror_of for r in kept)
+    best = max(kept, key=lambda r: (r.quality or 0.0, r.key))
+    copy = tmp_path / "film"
+    shutil.copytree(film / "instances", copy)
+    ImageOps.mirror(Image.open(copy / best.source)).save(copy / f"mirrored_{best.source}")
+    summary = precompute(copy, tmp_path / "out", SMALL, workers=1)
+    rows = {r.source: r for r in read_table(tmp_path / "out" / "instances.parquet")}
+    pair = rows[best.source], rows[f"mirrored_{best.source}"]
+    assert [r.status for r in pair] == ["kept", "kept"]
+    assert {r.mirror_of for r in pair} == {None, min(pair, key=lambda r: (-(r.quality or 0.0), r.key)).key}
+    assert summary.mirrors == 1
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["mirror_images"] == 1
+    capsys.readouterr()
+    _print_summary(summary)
+    assert "mirror images: 1 kept" in capsys.readouterr().out
 
 
 def test_the_film_in_front_of_the_run_is_untouched(film: Path, tmp_path: Path):

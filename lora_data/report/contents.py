@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from lora_data.manifest import UNKNOWN, Record
+from lora_data.manifest import UNKNOWN, Record, mirrors
 from lora_data.report.charts import columns, flow_band, parts_bar
 from lora_data.report.words import (
     ENHANCEMENTS,
@@ -141,6 +141,7 @@ def notices(records: Sequence[Record]) -> list[Notice]:
     flags = Counter(reason_label(r.flagged) for r in kept if r.flagged)
     found = [Notice(count, f"kept but flagged: {label.lower()}", "#characters") for label, count in _most(flags)]
     found.append(Notice(sum(r.character == UNKNOWN for r in kept), "kept without a character’s name", "#characters"))
+    found.append(Notice(len(mirrors(records)), "kept, though mirror images of another kept one", "#characters"))
     for column, label in ENHANCEMENTS.items():
         for outcome, text in (("proposed", "waits for your decision"), ("taken_back", "measured and taken back")):
             count = sum(getattr(r, column) == outcome for r in records)

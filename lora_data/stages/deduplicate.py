@@ -15,12 +15,18 @@ from lora_data.stage import CorpusStage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deduplicate(CorpusStage):
-    """Mark near-duplicates of active records; ``duplicate_of`` names the one that is kept.
+    """Mark near-duplicates of active records: ``duplicate_of`` names the one that is kept; and report mirror images.
 
     pHash proposes a pair, SSIM on the common matte confirms it. The best record (`quality_of`) takes every confirmed
-    copy of its own, then the best of what is left, and so on: a group is never wider than one confirmed step, so that
-    a slow pan does not collapse into one frame, and a kept record is never a duplicate of a kept one. A mirror image is
-    no duplicate. Exact: every pair is looked at, and the result does not depend on any order.
+    copy of its own, then the best of what is left, and so on (`lora_data.hash_index.leaders`). So a group is a star: a
+    copy is within both limits of the one that is kept, and any two copies within two steps of each other (twice the
+    Hamming distance), however long a chain runs on: a slow pan does not collapse into one frame. A kept record is never
+    a duplicate of a kept one. Exact: no pair within the distance is missed, and no order changes the result.
+
+    A mirror image is no duplicate, for the design of a character is not symmetric, and stays. But ``mirror_of`` of the
+    worse one names the better one, so that a person can see that a film (or somebody's augmentation) has it both ways
+    round. Both are confirmed as duplicates are, with one of them mirrored. Copies that left are not reported again, and
+    neither is a picture that is its own mirror image.
 
     Runs after the filter, so that the kept one is never one that was rejected.
 
@@ -34,7 +40,7 @@ class Deduplicate(CorpusStage):
     """
 
     name: ClassVar[str] = "deduplicate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     phash_threshold: int = 8
     ssim_threshold: float = 0.95
@@ -46,32 +52,67 @@ class Deduplicate(CorpusStage):
             raise ValueError(f"ssim_threshold must be in (0, 1], got {self.ssim_threshold}")
 
     def apply(self, records: Sequence[Record]) -> list[Record]:
-        """Write ``quality`` of every active record and mark its copies as duplicates.
+        """Write ``quality`` of every active record, mark its copies as duplicates, and name mirror images.
 
-        Memory grows with the number of records; time with its square in hash comparisons (100 000 records: seconds).
+        Memory is that of the records and some 100 bytes for each. Time: see `lora_data.hash_index.leaders`, and an SSIM
+        per pair of a kept record and one within the Hamming distance of it (see `lora_data.ssim`). Only many different
+        pictures with about the same hash cost more than in proportion: a clump of ``n`` that SSIM tells apart is
+        ``n^2 / 2`` such looks (2 000: some eight minutes), for none of them may be missed.
         """
-        from lora_data.fingerprint import common_ssim, hamming
-
         result = [r.replace(quality=quality_of(r)) if r.active else r for r in records]
         usable = [i for i, r in enumerate(result) if r.active and r.phash is not None]
         usable.sort(key=lambda i: (-(result[i].quality or 0.0), result[i].key))
-        hashes = np.array([result[i].phash for i in usable], np.uint64)
-        left = np.ones(len(usable), bool)
-        for best, position in enumerate(usable):
-            if not left[best]:
-                continue
-            left[best] = False
-            kept = result[position]
-            near = np.flatnonzero(left[best:]) + best
-            near = near[hamming(int(hashes[best]), hashes[near]) <= self.phash_threshold]
-            for copy in near.tolist():
-                record = result[usable[copy]]
-                similarity = common_ssim(_thumbnail(kept), _thumbnail(record), enough=self.ssim_threshold)
-                if similarity >= self.ssim_threshold:
-                    left[copy] = False
-                    marked = record.decide("duplicate", self.name, "near_duplicate", similarity, self.ssim_threshold)
-                    result[usable[copy]] = marked.replace(duplicate_of=kept.key)
+        ranked = [result[i] for i in usable]
+        copies = self._copies(ranked)
+        kept = [i for i in range(len(ranked)) if i not in copies]
+        mirrors = self._mirrors([ranked[i] for i in kept])
+        for i, (best, similarity) in copies.items():
+            marked = ranked[i].decide("duplicate", self.name, "near_duplicate", similarity, self.ssim_threshold)
+            result[usable[i]] = marked.replace(duplicate_of=ranked[best].key)
+        for i, best in mirrors.items():
+            result[usable[kept[i]]] = ranked[kept[i]].replace(mirror_of=ranked[kept[best]].key)
         return result
+
+    def _copies(self, ranked: Sequence[Record]) -> dict[int, tuple[int, float]]:
+        """Place of each duplicate: that of the one that is kept, and their SSIM."""
+        from lora_data.hash_index import leaders
+        from lora_data.ssim import common_ssim
+
+        similarity: dict[int, float] = {}
+
+        def confirm(best: int, near: np.ndarray) -> np.ndarray:
+            kept = _thumbnail(ranked[best])
+            found = [common_ssim(kept, _thumbnail(ranked[i]), threshold=self.ssim_threshold) for i in near.tolist()]
+            alike = np.array(found) >= self.ssim_threshold
+            similarity.update((i, found[n]) for n, i in enumerate(near.tolist()) if alike[n])
+            return alike
+
+        hashes = np.array([r.phash for r in ranked], np.uint64)
+        leader = leaders(hashes, self.phash_threshold, confirm).tolist()
+        return {i: (leader[i], similarity[i]) for i in sorted(similarity)}
+
+    def _mirrors(self, kept: Sequence[Record]) -> dict[int, int]:
+        """Place of each mirror image: that of the best one that it mirrors."""
+        from lora_data.hash_index import HashIndex
+        from lora_data.ssim import common_ssim
+
+        index = HashIndex(np.array([r.phash for r in kept], np.uint64), self.phash_threshold)
+        better = np.zeros(len(kept), bool)
+        mirrors: dict[int, int] = {}
+        for i, record in enumerate(kept):
+            near = [] if record.phash_mirror is None else index.near(record.phash_mirror, better).tolist()
+            better[i] = True
+            if not near:
+                continue
+            luma, matte = plain = _thumbnail(record)
+            mirrored = luma[:, ::-1], matte[:, ::-1]
+            if common_ssim(plain, mirrored, threshold=self.ssim_threshold) >= self.ssim_threshold:
+                continue
+            for best in near:
+                if common_ssim(_thumbnail(kept[best]), mirrored, threshold=self.ssim_threshold) >= self.ssim_threshold:
+                    mirrors[i] = best
+                    break
+        return mirrors
 
 
 def quality_of(record: Record) -> float:

@@ -11,18 +11,20 @@ from lora_data.stage import MapStage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint(MapStage):
-    """Write ``phash``, ``thumb_luma`` and ``thumb_matte`` (see `lora_data.fingerprint`)."""
+    """Write ``phash``, ``phash_mirror``, ``thumb_luma`` and ``thumb_matte`` (see `lora_data.fingerprint`)."""
 
     name: ClassVar[str] = "fingerprint"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def apply(self, instance: Instance) -> Instance:
         """Return the instance with its fingerprints; the pixels stay."""
-        from lora_data.fingerprint import pack_matte, perceptual_hash, thumbnail
+        from lora_data.fingerprint import pack_matte, perceptual_hashes, thumbnail
 
+        phash, phash_mirror = perceptual_hashes(instance.rgb, instance.alpha)
         luma, matte = thumbnail(instance.rgb, instance.alpha)
         return instance.replace(
-            phash=perceptual_hash(instance.rgb, instance.alpha),
+            phash=phash,
+            phash_mirror=phash_mirror,
             thumb_luma=luma.ravel(),
             thumb_matte=pack_matte(matte),
         )

@@ -73,8 +73,10 @@ def caption_of(record: Record, settings: CharacterSettings | None) -> str:
 
 
 def lineage(record: Record) -> bytes:
-    """The record as JSON: every number and decision, no arrays."""
-    fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    """The record as JSON: every number and decision that the table keeps, no arrays."""
+    from lora_data.table import WORKING
+
+    fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name not in WORKING}
     plain = {name: value for name, value in fields.items() if value is not None and not isinstance(value, np.ndarray)}
     return (json.dumps(plain, ensure_ascii=False, sort_keys=True, indent=1) + "\n").encode()
 

@@ -70,6 +70,7 @@ def some_records() -> list[Record]:
     kept = [measured(f"k{i:03d}", character="luca", brightness=20.0 * (i % 12), frame=i) for i in range(90)]
     kept[3] = kept[3].replace(flagged="fragments", caption=HOSTILE)
     kept[4] = kept[4].replace(colour="taken_back", colour_reason="hue", colour_hue_shift=2.2)
+    kept[6] = kept[6].replace(mirror_of="k000")
     kept[5] = kept[5].replace(colour="applied", colour_hue_shift=0.4, matte="applied", upscale="proposed")
     return [
         *kept,
@@ -184,6 +185,14 @@ def test_the_flow_loses_nothing(outcomes: list[tuple[str, str, str]]):
     assert remaining == sum(r.active for r in records)
     assert sum(len(f.copies) for f in families(records)) == sum(r.status == "duplicate" for r in records)
     assert sum(len(g.records) for g in rejections(records)) == sum(r.status == "rejected" for r in records)
+
+
+def test_mirror_images_are_pointed_at(made: Made):
+    text = " ".join(Page(write_report(made(some_records()))).text.split())
+    assert "1kept, though mirror images of another kept one" in text.replace("1 kept", "1kept")
+    assert "mirror image of k000" in text
+    alone = [r for r in some_records() if r.key != "k000"]
+    assert "though mirror images" not in Page(write_report(made(alone, name="alone"))).text
 
 
 def test_every_picture_is_beside_the_page(made: Made):

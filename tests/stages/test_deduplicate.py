@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_data.demo import render_character
 from lora_data.fingerprint import THUMBNAIL, pack_matte
-from lora_data.manifest import Record
+from lora_data.manifest import Record, mirrors
+from lora_data.sample import Instance
 from lora_data.stages.deduplicate import Deduplicate, quality_of
+from lora_data.stages.fingerprint import Fingerprint
+
+Cutout = tuple[np.ndarray, np.ndarray]
 
 
 def wave(phase: float) -> np.ndarray:
-    """Luma of a pattern that moves with the phase; a difference of .15 is SSIM .96, of .3 it is .86."""
+    """Luma of a pattern that moves with the phase; a difference of .15 is SSIM .96, of .3 it is .86; 1 px is .25."""
     yy, xx = np.mgrid[0:THUMBNAIL, 0:THUMBNAIL]
     return np.rint(128 + 60 * np.sin(xx / 4 + phase) + 50 * np.cos(yy / 5)).astype(np.uint8).ravel()
 
@@ -81,6 +88,105 @@ def test_rejected_records_take_no_part() -> None:
     assert outcome([gone, make("b"), make("c")]) == {"a": None, "b": None, "c": "b"}
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_none_and_one(count: int) -> None:
+    result = Deduplicate().apply([make("a")][:count])
+    assert [(r.status, r.duplicate_of, r.mirror_of) for r in result] == [("kept", None, None)] * count
+
+
+@pytest.mark.parametrize(("radius", "expected"), [(0, None), (1, "a"), (64, "a")])
+def test_any_radius(radius: int, expected: str | None) -> None:
+    stage = Deduplicate(phash_threshold=radius)
+    found = outcome([make("a"), make("b"), make("c", phash=1), make("d", 2.0, phash=2**64 - 1)], stage)
+    assert found == {"a": None, "b": "a", "c": expected, "d": None}
+
+
+def test_equal_hashes_of_different_pictures_all_stay() -> None:
+    """As many pictures with one hash as a film can have: SSIM tells them apart, pair by pair, and none is lost."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (120, THUMBNAIL**2), np.uint8)
+    records = [make(f"{n:03}").replace(thumb_luma=pictures[n % 120]) for n in range(240)]
+    result = outcome(records)
+    assert all(copy == (None if n < 120 else f"{n - 120:03}") for n, copy in enumerate(result.values()))
+
+
+def test_a_hash_without_a_thumbnail_is_refused_where_it_is_needed() -> None:
+    with pytest.raises(ValueError, match="b: a hash without a thumbnail"):
+        Deduplicate().apply([make("a"), make("b").replace(thumb_luma=None)])
+
+
+def fingerprinted(key: str, picture: Cutout, **fields: object) -> Record:
+    return Fingerprint().apply(Instance(Record(source=key, key=key, **fields), *picture)).record  # type: ignore[arg-type]
+
+
+def shifted(picture: Cutout, down: int, right: int) -> Cutout:
+    """The same on a canvas that cuts off what a crop of a moved box would."""
+    rgb, alpha = picture
+    return rgb[down:, right:].copy(), alpha[down:, right:].copy()
+
+
+def scaled(picture: Cutout, factor: float) -> Cutout:
+    rgb, alpha = (cv2.resize(p, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for p in picture)
+    return rgb, alpha
+
+
+def encoded(picture: Cutout, suffix: str, quality: int) -> Cutout:
+    setting = cv2.IMWRITE_JPEG_QUALITY if suffix == ".jpg" else cv2.IMWRITE_WEBP_QUALITY
+    decoded = cv2.imdecode(cv2.imencode(suffix, picture[0], [setting, quality])[1], cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded, picture[1]
+
+
+def flipped(picture: Cutout) -> Cutout:
+    return picture[0][:, ::-1].copy(), picture[1][:, ::-1].copy()
+
+
+@pytest.fixture(scope="module")
+def pip() -> Cutout:
+    return render_character("pip", azimuth=30, size=400)
+
+
+def test_copies_of_a_rendered_picture_are_found_and_other_views_are_not(pip: Cutout) -> None:
+    copies = {
+        **{f"move{y}{x}": shifted(pip, y, x) for y, x in itertools.product(range(3), repeat=2)},
+        **{f"scale{factor}": scaled(pip, factor) for factor in (0.97, 0.985, 1.015, 1.03)},
+        **{f"code{suffix}{q}": encoded(pip, suffix, q) for suffix in (".jpg", ".webp") for q in (75, 86, 95)},
+        "all": encoded(scaled(shifted(pip, 1, 2), 0.97), ".jpg", 86),
+    }
+    others = {f"turn{a}": render_character("pip", azimuth=a, size=256) for a in (60, 180)}
+    others["else"] = render_character("bruno", azimuth=30, size=256)
+    records = [fingerprinted(f"b{key}", picture) for key, picture in {**copies, **others}.items()]
+    result = outcome([fingerprinted("a", pip, sharpness=9.0), *records])
+    assert {key for key, kept in result.items() if kept == "a"} == {f"b{key}" for key in copies}
+    assert all(kept in ("a", None) for kept in result.values())
+
+
+def test_a_mirror_image_stays_and_is_named(pip: Cutout) -> None:
+    pictures = {"a": pip, "b": flipped(pip), "c": flipped(encoded(pip, ".jpg", 86)), "d": shifted(pip, 1, 1)}
+    records = [fingerprinted(key, picture, sharpness=9.0 - n) for n, (key, picture) in enumerate(pictures.items())]
+    result = {r.key: r for r in Deduplicate().apply(records)}
+    assert {key: (r.status, r.duplicate_of, r.mirror_of) for key, r in result.items()} == {
+        "a": ("kept", None, None),
+        "b": ("kept", None, "a"),
+        "c": ("duplicate", "b", None),  # both at once: it is out, and the one that is kept says the rest
+        "d": ("duplicate", "a", None),
+    }
+    assert mirrors(list(result.values())) == [result["b"]]
+    gone = result["a"].decide("surplus", "select", "crowded")
+    assert not mirrors([gone, result["b"]])
+
+
+def test_a_picture_that_is_its_own_mirror_image_mirrors_nobody() -> None:
+    """Two moments of a symmetric figure, a little too far apart for duplicates; mirrored they are nearer."""
+    middle = (np.pi - 95 / 4) / 2  # the phase at which the pattern is its own mirror image
+    apart = [make("a", middle - 0.4, phash_mirror=0), make("b", middle + 0.2, phash_mirror=0)]
+    assert [(r.status, r.mirror_of) for r in Deduplicate().apply(apart)] == [("kept", None)] * 2
+    further = [make("a", middle - 1, phash_mirror=0), make("b", middle + 1, phash_mirror=0)]
+    assert [(r.status, r.mirror_of) for r in Deduplicate().apply(further)] == [("kept", None), ("kept", "a")]
+    hashed_apart = [r.replace(phash_mirror=2**64 - 1) for r in further]
+    assert [r.mirror_of for r in Deduplicate().apply(hashed_apart)] == [None, None]
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0, 7, 2**30 - 1]), st.integers(1, 4)), max_size=9))
 def test_laws(rows: list[tuple[float, int, int]]) -> None:
@@ -95,7 +201,9 @@ def test_laws(rows: list[tuple[float, int, int]]) -> None:
     again = Deduplicate().apply(result)
     assert [(r.status, r.duplicate_of) for r in again] == [(r.status, r.duplicate_of) for r in result]
     shuffled = Deduplicate().apply(records[::-1])
-    assert {r.key: r.duplicate_of for r in shuffled} == {r.key: r.duplicate_of for r in result}
+    assert {r.key: (r.duplicate_of, r.mirror_of) for r in shuffled} == {
+        r.key: (r.duplicate_of, r.mirror_of) for r in result
+    }
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ def test_a_caption_is_the_images_own_or_the_characters(
 
 
 def test_lineage_holds_numbers_and_decisions_but_no_arrays():
-    content = json.loads(lineage(record("a", brightness=3.5, embedding=np.ones(4, np.float32), caption="é\n")))
+    content = json.loads(
+        lineage(record("a", brightness=3.5, embedding=np.ones(4, np.float32), phash_mirror=7, caption="é\n"))
+    )
     assert content == {
         **dict.fromkeys(("face_restore", "upscale", "deblur", "colour", "matte"), "no"),
         "key": "a",
