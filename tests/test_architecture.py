@@ -13,7 +13,7 @@ ROOT = Path(lora_data.__file__).parent
 LAYERS = [
     ["errors"],
     ["manifest", "limits", "rng", "colour", "matte", "clustering", "progress", "augment.policy", "download"],
-    ["sample", "metrics", "fingerprint", "shards", "store", "decode", "sources", "sam2", "table"],
+    ["sample", "metrics", "fingerprint", "shards", "store", "decode", "sources", "sam2", "table", "characters"],
     ["faces", "stage", "remote", "gate", "motion", "train.settings"],
     ["backends", "models"],
     ["stages"],
@@ -21,7 +21,8 @@ LAYERS = [
     ["augment"],
     ["train"],
     ["enhancements", "engines", "report", "demo", "preview", "export"],
-    ["pipeline"],
+    ["run_json"],
+    ["pipeline", "inspection"],
     ["cli"],
     ["__main__", "__init__"],
 ]
