@@ -286,6 +286,7 @@ def test_the_stage_writes_what_it_found_and_leaves_the_pixels(truth: list[dict])
     assert record.face_size > 40
     assert record.face_points is not None
     assert record.face_points.shape == (10,)
+    assert record.face_yaw is not None
     assert record.face_yaw == head_yaw(record.face_points.reshape(5, 2))
     assert record.view == view_of(record.face_yaw)
     assert record.face_embedding is not None

@@ -85,7 +85,7 @@ def test_each_character_has_its_own_target() -> None:
 @pytest.mark.parametrize("lacking", ["embedding", "thumb_matte", "face_yaw", "framing", "brightness", "frame"])
 def test_what_is_not_known_does_not_make_different(lacking: str) -> None:
     """Of equals, the one that lacks a number is no farther away than the others."""
-    full = {
+    full: dict[str, Any] = {
         "thumb_matte": np.packbits(np.tri(96, dtype=bool)),
         "face_yaw": 10.0,
         "framing": "full",
