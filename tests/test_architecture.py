@@ -15,6 +15,7 @@ LAYERS = [
     ["manifest", "limits", "rng", "colour", "matte", "clustering", "evidence", "progress"],
     ["augment.policy", "download", "decisions", "tracks", "looks"],
     ["sample", "metrics", "fingerprint", "hash_index", "ssim", "shards", "store", "decode", "sources", "sam2", "table"],
+    ["characters"],
     ["faces", "stage", "remote", "gate", "motion", "train.settings"],
     ["backends", "models"],
     ["stages"],
@@ -22,7 +23,8 @@ LAYERS = [
     ["augment"],
     ["train"],
     ["enhancements", "engines", "report", "review", "demo", "preview", "export"],
-    ["pipeline"],
+    ["run_json"],
+    ["pipeline", "inspection"],
     ["cli"],
     ["__main__", "__init__"],
 ]

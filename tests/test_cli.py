@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +35,17 @@ def test_precompute_inspect_and_report(film: Path, tmp_path: Path, capsys: pytes
         str(out / "report" / "index.html"),
     ):
         assert needle in text
+    names = {s.character for s in read_index(out / "shards").samples}
+    for name in names:
+        assert re.search(rf"^  {name} +\d+ images  collect more$", text, re.MULTILINE), name
+    assert json.loads((out / "run.json").read_text())["advice"] == dict.fromkeys(sorted(names), "collect more")
+    assert main(["inspect", str(out)]) == 0
+    printed = capsys.readouterr().out
     assert main(["inspect", str(out / "shards")]) == 0
-    table = capsys.readouterr().out.splitlines()
-    index = read_index(out / "shards")
-    assert len(table) == 1 + len({s.character for s in index.samples})
+    assert capsys.readouterr().out == printed
+    header, *rows = printed.split("\n\n")[0].splitlines()
+    assert header.split() == ["character", "instances", "kept", "faces", "looks", "nearest", "margin", "advice"]
+    assert {row.split()[0] for row in rows} >= names
     (out / "report" / "index.html").unlink()
     assert main(["report", str(out)]) == 0
     assert (out / "report" / "index.html").is_file()

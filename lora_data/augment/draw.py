@@ -8,12 +8,9 @@ import numpy as np
 import torch
 
 from lora_data.augment.params import AugmentParams
-from lora_data.augment.policy import AugmentPolicy
+from lora_data.augment.policy import AUGMENT_BELOW, AugmentPolicy
 from lora_data.errors import BatchError, ConfigError
 from lora_data.rng import random_words, sample_ids, uniforms
-
-AUGMENT_BELOW = 300
-"""Kept images of a character from which "auto" switches the augmentation off (strategy, implementation priority 4)."""
 
 BACKGROUND_NOISE = (0.02, 0.2)
 """Deviation of a noisy random background, in units of [0, 1]: from barely visible to strong. Ours."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+AUGMENT_BELOW = 300
+"""Kept images of a character from which "auto" switches the augmentation off (strategy, implementation priority 4)."""
+
 FORBIDDEN = {
     "hue": "a hue shift destroys the consistency of PBR materials (strategy 3.6)",
     "saturation": "saturation belongs to the material and stays (strategy 3.3)",

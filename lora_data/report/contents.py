@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from lora_data.characters import NONE, TARGET, Figures, advice_by_name, figures
 from lora_data.manifest import UNKNOWN, Record, mirrors
 from lora_data.report.charts import columns, flow_band, parts_bar
 from lora_data.report.words import (
@@ -66,10 +67,12 @@ class Character:
     surplus: list[Record]
     framing: list[tuple[str, int]]
     framing_bar: Markup
+    view: list[tuple[str, int]]
+    view_bar: Markup
     light: Markup | None
     shots: int
-    faces: tuple[int, int]
-    """Pictures with a face that was found, and pictures that were looked at."""
+    figures: Figures
+    advice: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +153,8 @@ def notices(records: Sequence[Record]) -> list[Notice]:
     return [notice for notice in found if notice.count]
 
 
-def characters(records: Sequence[Record]) -> list[Character]:
-    """The characters, the one with the most pictures first, those nobody could name last."""
+def characters(records: Sequence[Record], target: tuple[float, float] = TARGET) -> list[Character]:
+    """The characters, the one with the most pictures first, those nobody could name last; ``target`` is for advice."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         groups[record.character].append(record)
@@ -159,29 +162,38 @@ def characters(records: Sequence[Record]) -> list[Character]:
     # who has nothing to show and no name is in the flow already
     names = [name for name in groups if name != UNKNOWN or counts[name]["kept"] + counts[name]["surplus"]]
     names.sort(key=lambda name: (name == UNKNOWN, -counts[name]["kept"], name))
-    return [_character(name, f"c{i}", groups[name], counts[name]) for i, name in enumerate(names)]
+    numbers = {c.name: c for c in figures(records)}
+    advised = advice_by_name(numbers.values(), target)
+    return [
+        _character(f"c{i}", groups[name], counts[name], numbers[name], advised.get(name))
+        for i, name in enumerate(names)
+    ]
 
 
-def _character(name: str, anchor: str, group: Sequence[Record], counts: Counter[str]) -> Character:
+def _character(
+    anchor: str, group: Sequence[Record], counts: Counter[str], numbers: Figures, advice: str | None
+) -> Character:
     kept = [r for r in group if r.active]
-    framings = Counter(r.framing or "not measured" for r in kept)
-    known = [label for label in ("close-up", "half", "full") if any(framings.values())]
-    framing = [(label, framings[label]) for label in [*known, *sorted(set(framings) - set(known))]]
+    framing = [(label if label != NONE else "not measured", count) for label, count in numbers.framings.items()]
+    view = [(label if label != NONE else "no face", count) for label, count in numbers.views.items()]
     light = [r.brightness for r in kept if r.brightness is not None]
     eighths = [0] * 8
     for value in light:
         eighths[min(7, max(0, int(value / 32)))] += 1
     return Character(
-        name=name,
+        name=numbers.name,
         anchor=anchor,
         counts={status: counts[status] for status in sorted(counts, key=_status_order)},
         kept=kept,
         surplus=[r for r in group if r.status == "surplus"],
         framing=framing,
         framing_bar=parts_bar([(f"tone{min(i, 3)}", count) for i, (_, count) in enumerate(framing)]),
+        view=view,
+        view_bar=parts_bar([(f"tone{min(i, 3)}", count) for i, (_, count) in enumerate(view)]),
         light=columns(eighths) if light else None,
         shots=len({r.scene or r.track for r in kept} - {None}),
-        faces=(sum(bool(r.faces) for r in group), sum(r.faces is not None for r in group)),
+        figures=numbers,
+        advice=advice,
     )
 
 
@@ -267,6 +279,8 @@ def metrics(record: Record) -> list[tuple[str, str]]:
         ("detail", record.edge_score),
         ("saturation", record.saturation_ratio),
     ]
+    if record.surplus_to:
+        rows += [("nearest kept", record.surplus_to), ("distance to it", verdict(record))]
     for column, label in ENHANCEMENTS.items():
         outcome, shift = getattr(record, column), shift_of(record, column)
         if outcome != "no":

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lora_data.characters import TARGET
 from lora_data.manifest import Record
 from lora_data.report.charts import flow_end, parts_bar
 from lora_data.report.contents import (
@@ -85,7 +86,7 @@ def write_report(out: Path) -> Path:
     Raises:
         RunError: The table is missing or ``run.json`` is not JSON.
     """
-    run, records = read_run(out), read_records(out)
+    run, records = read_run(out), read_records(out, embeddings=True)
     pictures = Pictures(out / "cache")
     html = (
         _environment(pictures)
@@ -97,7 +98,7 @@ def write_report(out: Path) -> Path:
             counts=_counts(Counter(r.status for r in records)),
             flow=flow(records),
             notices=notices(records),
-            characters=characters(records),
+            characters=characters(records, run.target or TARGET),
             panels=panels(records, run),
             enhancements=enhancements(records),
             families=families(records),

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from lora_data.errors import RunError
 from lora_data.manifest import Record
+from lora_data.table import NAME as TABLE
+from lora_data.table import vectors
 
-TABLE = "instances.parquet"
 RUN = "run.json"
 
 Json = Mapping[str, object]
@@ -121,8 +122,12 @@ def read_run(out: Path) -> RunInfo:
     )
 
 
-def read_records(out: Path) -> list[Record]:
+def read_records(out: Path, *, embeddings: bool = False) -> list[Record]:
     """Read the table's scalar columns, sorted by key. Unlike `lora_data.table.read_table`, an older table will do.
+
+    Args:
+        out: OUT.
+        embeddings: Whether the kept records have their ``embedding`` as well.
 
     Raises:
         RunError: The table is missing or has no ``source`` and ``key``.
@@ -144,6 +149,10 @@ def read_records(out: Path) -> list[Record]:
             if _missing(value):
                 row[name] = defaults.get(name, "")
         records.append(Record(**row))
+    if embeddings and "embedding" in there:
+        kept = pq.read_table(path, columns=["key", "embedding"], filters=[("status", "=", "kept")])
+        found = dict(zip(kept.column("key").to_pylist(), vectors(kept.column("embedding")), strict=True))
+        records = [r.replace(embedding=found[r.key]) if r.key in found else r for r in records]
     return sorted(records, key=lambda r: r.key)
 
 

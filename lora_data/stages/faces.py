@@ -37,7 +37,7 @@ class Faces(MapStage):
     """
 
     name: ClassVar[str] = "faces"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     enabled: Enabled = "auto"
     detectors: tuple[str, ...] = ("insightface-buffalo-l", "yunet")
@@ -58,6 +58,7 @@ class Faces(MapStage):
     def apply(self, instance: Instance) -> Instance:
         """Return the instance with the fields of the record's section on the face; the pixels stay."""
         from lora_data.backends.face_detect import find_faces
+        from lora_data.faces import head_yaw, view_of
         from lora_data.matte import fill_hidden
 
         found = find_faces(instance.rgb, instance.alpha, detectors(self.detectors))
@@ -66,12 +67,15 @@ class Faces(MapStage):
             return instance.replace(faces=0)
         face = found[0]
         filled = fill_hidden(instance.rgb, instance.alpha)
+        yaw = head_yaw(face.points)
         return instance.replace(
             faces=len(found),
             face_size=face.size,
             face_score=face.score,
             face_box=face.box,
             face_points=face.points.ravel(),
+            face_yaw=yaw,
+            view=view_of(yaw),
             face_embedding=embedder(self.embedder).embed(filled, face.points),
         )
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_data.augment import AugmentPolicy, CharacterAugment
-from lora_data.augment.draw import AUGMENT_BELOW, BACKGROUND_NOISE
+from lora_data.augment.draw import BACKGROUND_NOISE
+from lora_data.augment.policy import AUGMENT_BELOW
 from lora_data.config import parse_config
 from lora_data.errors import BatchError, ConfigError
 from tests.augment.pictures import keys, module, policies

@@ -207,6 +207,28 @@ def test_every_picture_is_beside_the_page(made: Made):
     assert there == set(pictures), "only what is shown is copied"
 
 
+def test_a_character_says_how_many_what_next_and_whom_it_is_like(made: Made):
+    def one(key: str, character: str, turn: float, **fields: object) -> Record:
+        return measured(
+            key, character=character, embedding=np.array([math.cos(turn), math.sin(turn)], np.float32)
+        ).replace(faces=1, **fields)
+
+    records = [
+        *(one(f"l{i:03}", "luca", 0.0, view="left", look=HOSTILE) for i in range(200)),
+        one("m", "luca", 0.0, view="front", look="coat"),
+        *(one(f"h{i}", HOSTILE, 1.5) for i in range(3)),
+        one("s", "luca", 0.1).decide("surplus", "select", "crowded", 0.1, 0.2, surplus_to="l007"),
+    ]
+    text = Page(write_report(made(records))).text
+    assert "200 to 300 wanted · augment" in text
+    assert "200 to 300 wanted · collect more" in text
+    assert f"nearest other character {HOSTILE}, margin {1 - math.cos(1.5):+.3f}" in text
+    assert f"{HOSTILE} 200, coat 1" in text
+    assert "front 1left 200right 0no face 0" in text
+    assert "nearest kept     l007" in text
+    assert "distance to it   0.1 < 0.2" in text
+
+
 def test_images_are_lazy(made: Made):
     page = Page(write_report(made(some_records())))
     images = [attributes for tag, attributes in page.tags if tag == "img"]

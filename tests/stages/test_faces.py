@@ -20,10 +20,12 @@ from lora_data.faces import (
     FFHQ_SIZE,
     Face,
     eye_distance,
+    head_yaw,
     magnification,
     paste,
     placed,
     similarity,
+    view_of,
     warp,
 )
 from lora_data.manifest import Record
@@ -55,6 +57,41 @@ def test_the_templates_are_the_same_face():
     """Both are a frontal face: brought onto each other, their points lie close together."""
     matrix = similarity(ARCFACE, FFHQ)
     assert float(np.hypot(*(placed(ARCFACE, matrix) - FFHQ).T).max()) < 0.1 * eye_distance(FFHQ)
+
+
+HEAD = np.array([[-0.5, 0, 0], [0.5, 0, 0], [0, 0.58, 0.69], [-0.4, 1.15, 0.05], [0.4, 1.15, 0.05]])
+"""A head's eyes, nose and mouth: to the picture's right, down, towards the camera, in distances of the eyes."""
+
+
+def seen(yaw: float, roll: float = 0.0, size: float = 40.0) -> np.ndarray:
+    """The points of a head that is turned to the picture's right and tilted in the picture, seen from afar."""
+    turn, tilt = np.radians(yaw), np.radians(roll)
+    x, y, z = HEAD.T
+    flat = np.stack([x * np.cos(turn) + z * np.sin(turn), y], 1) * size
+    return (flat @ np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]]) + 300).astype(np.float32)
+
+
+@given(st.floats(-85, 85), st.floats(-180, 180), st.floats(5, 400))
+def test_a_turn_is_found_again_whatever_the_tilt_and_size(yaw: float, roll: float, size: float):
+    assert head_yaw(seen(yaw, roll, size)) == pytest.approx(yaw, abs=1.0)
+    mirrored = seen(yaw, roll, size)[[1, 0, 2, 4, 3]] * [-1, 1]
+    assert head_yaw(mirrored) == pytest.approx(-head_yaw(seen(yaw, roll, size)), abs=1e-2)
+
+
+def test_the_templates_look_at_the_camera_and_a_profile_does_not_fail():
+    assert abs(head_yaw(ARCFACE)) < 5
+    assert abs(head_yaw(FFHQ)) < 5
+    profile = np.array([[10, 10], [10, 10], [30, 20], [12, 40], [12, 40]], np.float32)
+    assert head_yaw(profile) == 90
+    assert head_yaw(profile * [-1, 1]) == -90
+
+
+@pytest.mark.parametrize(
+    ("yaw", "expected"),
+    [(0, "front"), (22.5, "front"), (-22.5, "front"), (22.6, "right"), (-22.6, "left"), (90, "right"), (-90, "left")],
+)
+def test_a_view_is_the_pictures_side(yaw: float, expected: str):
+    assert view_of(yaw) == expected
 
 
 def patch_of(rgb: np.ndarray, points: np.ndarray) -> FacePatch:
@@ -218,6 +255,24 @@ def test_several_sizes_find_more_and_not_wrongly(truth: list[dict]):
     assert wrong <= 1
 
 
+def test_the_turn_agrees_with_the_camera(truth: list[dict]):
+    """Clear cases only: the head may turn on the body, whose turn is what is known. Measured on all: .81 of 84."""
+    detectors = [open_detector(SCRFD), open_detector(YUNET)]
+    agree = opposite = looked = 0
+    for row in [r for r in truth if not 10 <= abs(r["cam"]["az"]) <= 35][::3]:
+        rgb, alpha = opened(row)
+        faces = [f for f in find_faces(rgb, alpha, detectors) if f.score >= 0.8 and right(f, row["head_box"])]
+        if faces:
+            # a camera at a positive azimuth stands on the character's left: it faces the picture's left
+            expected, found = view_of(-row["cam"]["az"]), view_of(head_yaw(faces[0].points))
+            looked += 1
+            agree += expected == found
+            opposite += {expected, found} == {"left", "right"}
+    assert looked >= 15
+    assert agree / looked > 0.65
+    assert opposite <= 1
+
+
 def test_the_stage_writes_what_it_found_and_leaves_the_pixels(truth: list[dict]):
     row = next(r for r in truth if r["identity"] == "qw_Formal")
     rgb, alpha = opened(row)
@@ -231,10 +286,14 @@ def test_the_stage_writes_what_it_found_and_leaves_the_pixels(truth: list[dict])
     assert record.face_size > 40
     assert record.face_points is not None
     assert record.face_points.shape == (10,)
+    assert record.face_yaw is not None
+    assert record.face_yaw == head_yaw(record.face_points.reshape(5, 2))
+    assert record.view == view_of(record.face_yaw)
     assert record.face_embedding is not None
     assert float(np.linalg.norm(record.face_embedding)) == pytest.approx(1, abs=1e-5)
     ball = Instance(Record(source="b", key="b"), *cutout(200))
-    assert (faces.apply(ball).record.faces, faces.apply(ball).record.face_size) == (0, None)
+    nothing = faces.apply(ball).record
+    assert (nothing.faces, nothing.face_size, nothing.face_yaw, nothing.view) == (0, None, None, None)
 
 
 def test_a_witness_sees_another_face_and_a_moved_eye(truth: list[dict]):
