@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -194,13 +195,16 @@ class Identity(CorpusStage):
 
     def _grouped(self, film: _Film) -> list[list[int]]:
         """Groups of the film's named tracks."""
-        from lora_data.clustering import average_linkage, hdbscan
+        from lora_data.clustering import MOST, average_linkage, hdbscan, linkage_of_many
 
         means = film.means(film.vectors)
         if self.method == "hdbscan":
             return hdbscan(means)
-        rules = film.weights, film.frames, self.shared_frames
-        groups = average_linkage(means, rules[0], self.merge_similarity, *rules[1:])
+        some = sorted(film.order[:MOST])  # enough to know what the film's characters have in common
+        groups = average_linkage(
+            means[some], film.weights[some], self.merge_similarity, [film.frames[t] for t in some], self.shared_frames
+        )
+        groups = [[some[t] for t in group] for group in groups]
         found = [group for group in groups if film.weights[group].sum() >= self.min_cluster_size]
         parts = [(units(means - film_mean(means, found, self.film_prior)), 1.0)]
         limit = self.film_similarity
@@ -209,7 +213,7 @@ class Identity(CorpusStage):
             weight = self.image_weight
             parts = [(parts[0][0], 1 - weight), (units(seen - film_mean(seen, found, self.film_prior)), weight)]
             limit = (1 - weight) * self.film_similarity + weight * self.image_similarity
-        return average_linkage(joined(parts), rules[0], limit, *rules[1:])
+        return linkage_of_many(joined(parts), film.weights, limit, film.frames, self.shared_frames, film.order)
 
     def _rescued(self, labels: np.ndarray, vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         similarity = vectors @ centres.T
@@ -279,6 +283,11 @@ class _Film:
             frozenset((records[i].folder, records[i].frame) for i in self._members[t] if records[i].frame is not None)
             for t in self.names
         ]
+
+        keys = [min(records[i].key for i in self._members[t]) for t in self.names]
+        digests = [blake2b(key.encode(), digest_size=8).digest() for key in keys]
+        self.order = sorted(range(len(keys)), key=lambda t: (digests[t], keys[t]))
+        """The named tracks in a random order that their keys alone decide."""
 
     def means(self, vectors: np.ndarray) -> np.ndarray:
         """Of each named track the mean over its good members, unit length."""
