@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,7 +13,13 @@ from lora_data.decisions import Decision
 from lora_data.evidence import film_mean, joined, units
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.stage import CorpusStage
-from lora_data.tracks import TrackLimits, find_tracks
+from lora_data.stages.film import Film
+from lora_data.tracks import TrackLimits
+
+_STEP = 0.05
+"""Of the similarities that are tried."""
+_SOME = 2000
+"""Tracks that they are tried on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +54,11 @@ class Identity(CorpusStage):
         merge_similarity: Mean cosine at which clusters merge at first. Measured on twelve draws of five out of ten
             rendered characters under eight lights (pair F1, purity, both means): .86 .974 .976; .88 .976 .978; .89 .968
             .978; .90 .957 .978; .91 .940 .980; .92 .926 .980; .94 .787 .997.
-        film_similarity: The same once adapted to the film. Measured on ten rendered characters (pair F1, purity): .45
-            .957 .972; .50 .958 .988; .55 .943 .988; .60 .901 .988; on draws of five of them .975 .989; .972 .989; .970
-            .993; .943 .993; of three .978 .993; .985 1.0; .976 1.0; .952 1.0. Not adapted: .957 .972 of all, .968 .980
-            of five, .982 .993 of three.
+        film_similarity: The same once adapted to the film, as a range: films differ in light and in how alike their
+            characters are, and the film itself shows where they come apart (`lora_data.clustering.cut`). Measured
+            (pair F1, purity): ten rendered characters under eight lights, .45 .957 .972; .50 .958 .988; .55 .943 .988;
+            .60 .901 .988; twelve toy characters under five lights, .50 .693 .620; .55 .813 .837; .60 to .65 1.0 1.0;
+            .75 .958 1.0. Chosen from the range: .958 .988 and 1.0 1.0. Not adapted: .957 .972 of the ten.
         film_prior: See `lora_data.evidence.film_mean`. Measured for two: .55 to .60 then do what .50 does with one.
         image_similarity: What ``film_similarity`` is for the network's vectors. Those of one character are less alike:
             half are above .35 with OSNet, where colours have .75.
@@ -92,7 +98,7 @@ class Identity(CorpusStage):
     splits: tuple[tuple[str, ...], ...] = ()
     method: Literal["linkage", "hdbscan"] = "linkage"
     merge_similarity: float = 0.9
-    film_similarity: float = 0.5
+    film_similarity: tuple[float, float] = (0.5, 0.7)
     film_prior: float = 1.0
     image_similarity: float = 0.1
     image_weight: float = 0.2
@@ -110,7 +116,7 @@ class Identity(CorpusStage):
     max_burnt: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("merge_similarity", "film_similarity", "rescue_similarity", "track_similarity", "track_overlap"):
+        for name in ("merge_similarity", "rescue_similarity", "track_similarity", "track_overlap"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
         for name in ("rescue_margin", "shared_frames", "max_burnt", "image_weight", "face_margin"):
@@ -125,6 +131,9 @@ class Identity(CorpusStage):
         for name in ("track_gap", "film_prior"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        low, high = self.film_similarity
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"film_similarity must be two rising numbers in (0, 1], got {self.film_similarity}")
         low, high = self.brightness_range
         if not 0 <= low < high <= 255:
             raise ValueError(f"brightness_range must be two rising numbers in [0, 255], got {self.brightness_range}")
@@ -160,7 +169,9 @@ class Identity(CorpusStage):
         usable = [i for i, r in enumerate(records) if r.active and r.embedding is not None]
         if not usable:
             return result
-        film = _Film([records[i] for i in usable], self)
+        limits = TrackLimits(similarity=self.track_similarity, overlap=self.track_overlap, gap=self.track_gap)
+        chosen = [records[i] for i in usable]
+        film = Film(chosen, limits, np.array([self._well_exposed(r) for r in chosen]))
         labels, nearest = self._clusters(film)
         characters, looks = _named(labels, film.records, self._one_face(film, labels))
         found = zip(usable, labels.tolist(), nearest.tolist(), film.tracks.tolist(), strict=True)
@@ -174,7 +185,7 @@ class Identity(CorpusStage):
                 result[position] = rejected.replace(cluster=-1, character=UNKNOWN)
         return result
 
-    def _clusters(self, film: _Film) -> tuple[np.ndarray, np.ndarray]:
+    def _clusters(self, film: Film) -> tuple[np.ndarray, np.ndarray]:
         """Per record its cluster, by size (-1: none), and its cosine to the nearest cluster."""
         groups = self._grouped(film)
         of_track = {film.names[i]: g for g, group in enumerate(groups) for i in group}
@@ -193,9 +204,10 @@ class Identity(CorpusStage):
         np.add.at(totals, labels[core], film.vectors[core])
         return self._rescued(labels, film.vectors, units(totals))
 
-    def _grouped(self, film: _Film) -> list[list[int]]:
+    def _grouped(self, film: Film) -> list[list[int]]:
         """Groups of the film's named tracks."""
-        from lora_data.clustering import MOST, average_linkage, hdbscan, linkage_of_many
+        from lora_data.clustering import average_linkage, cut, hdbscan
+        from lora_data.linkage_rounds import MOST, linkage_of_many
 
         means = film.means(film.vectors)
         if self.method == "hdbscan":
@@ -206,14 +218,18 @@ class Identity(CorpusStage):
         )
         groups = [[some[t] for t in group] for group in groups]
         found = [group for group in groups if film.weights[group].sum() >= self.min_cluster_size]
-        parts = [(units(means - film_mean(means, found, self.film_prior)), 1.0)]
-        limit = self.film_similarity
+        parts, offset, scale = [(units(means - film_mean(means, found, self.film_prior)), 1.0)], 0.0, 1.0
         if film.images is not None and self.image_weight:
             seen = film.means(film.images)
             weight = self.image_weight
             parts = [(parts[0][0], 1 - weight), (units(seen - film_mean(seen, found, self.film_prior)), weight)]
-            limit = (1 - weight) * self.film_similarity + weight * self.image_similarity
-        return linkage_of_many(joined(parts), film.weights, limit, film.frames, self.shared_frames, film.order)
+            offset, scale = weight * self.image_similarity, 1 - weight
+        adapted = joined(parts)
+        low, high = self.film_similarity
+        limits = [offset + scale * limit for limit in np.linspace(low, high, 1 + round((high - low) / _STEP)).tolist()]
+        some = sorted(film.order[:_SOME])
+        limit = cut(adapted[some], film.weights[some], limits, [film.frames[t] for t in some], self.shared_frames)
+        return linkage_of_many(adapted, film.weights, limit, film.frames, self.shared_frames, film.order)
 
     def _rescued(self, labels: np.ndarray, vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         similarity = vectors @ centres.T
@@ -223,32 +239,12 @@ class Identity(CorpusStage):
         joins = (labels < 0) & (nearest >= self.rescue_similarity) & (nearest - second >= self.rescue_margin)
         return np.where(joins, similarity.argmax(1), labels), nearest
 
-    def _one_face(self, film: _Film, labels: np.ndarray) -> list[list[int]]:
+    def _one_face(self, film: Film, labels: np.ndarray) -> list[list[int]]:
         """Groups of clusters that are one character."""
         from lora_data.looks import same_faces
 
-        count = int(labels.max(initial=-1)) + 1
-        faces: list[dict[int, list[np.ndarray]]] = [defaultdict(list) for _ in range(count)]
-        places: list[set[tuple[str, int]]] = [set() for _ in range(count)]
-        for record, label, track in zip(film.records, labels.tolist(), film.tracks.tolist(), strict=True):
-            if label < 0:
-                continue
-            if record.face_embedding is not None:
-                faces[label][track].append(np.asarray(record.face_embedding, np.float32))
-            if record.frame is not None:
-                places[label].add((record.folder, record.frame))
-        of_tracks = [
-            units(np.stack([np.mean(found, axis=0) for _, found in sorted(tracks.items())])) if tracks else np.empty(0)
-            for tracks in faces
-        ]
-        return same_faces(
-            of_tracks,
-            places,
-            similarity=self.face_similarity,
-            margin=self.face_margin,
-            least=self.face_tracks,
-            shared=self.shared_frames,
-        )
+        rules = {"similarity": self.face_similarity, "margin": self.face_margin, "shared": self.shared_frames}
+        return same_faces(*film.faces_and_places(labels), least=self.face_tracks, **rules)
 
     def _well_exposed(self, record: Record) -> bool:
         """Exposure as it came, where that was measured: correction lifts what was never exposed."""
@@ -256,44 +252,6 @@ class Identity(CorpusStage):
         burnt = record.clipped_bright if record.source_clipped_bright is None else record.source_clipped_bright
         low, high = self.brightness_range
         return (brightness is None or low <= brightness <= high) and (burnt is None or burnt <= self.max_burnt)
-
-
-class _Film:
-    """The evidence: records, their vectors and tracks, and which of them may found a cluster."""
-
-    def __init__(self, records: list[Record], rules: Identity) -> None:
-        self.records = records
-        self.vectors = np.stack([np.asarray(r.embedding, np.float32) for r in records])
-        self.images: np.ndarray | None = None
-        if all(r.image_embedding is not None for r in records):
-            self.images = np.stack([np.asarray(r.image_embedding, np.float32) for r in records])
-        limits = TrackLimits(similarity=rules.track_similarity, overlap=rules.track_overlap, gap=rules.track_gap)
-        self.tracks = find_tracks(records, self.vectors, limits)
-        self.good = np.array([rules._well_exposed(r) for r in records])
-        alone = np.bincount(self.tracks, minlength=len(records))[self.tracks] == 1
-        if alone.mean() < 0.5:
-            self.good &= ~alone
-        self._members: dict[int, list[int]] = defaultdict(list)
-        for i in np.flatnonzero(self.good).tolist():
-            self._members[int(self.tracks[i])].append(i)
-        self.names = sorted(self._members)
-        """The tracks that may found a cluster."""
-        self.weights = np.array([len(self._members[t]) for t in self.names], np.float64)
-        self.frames = [
-            frozenset((records[i].folder, records[i].frame) for i in self._members[t] if records[i].frame is not None)
-            for t in self.names
-        ]
-
-        keys = [min(records[i].key for i in self._members[t]) for t in self.names]
-        digests = [blake2b(key.encode(), digest_size=8).digest() for key in keys]
-        self.order = sorted(range(len(keys)), key=lambda t: (digests[t], keys[t]))
-        """The named tracks in a random order that their keys alone decide."""
-
-    def means(self, vectors: np.ndarray) -> np.ndarray:
-        """Of each named track the mean over its good members, unit length."""
-        if not self.names:
-            return vectors[:0]
-        return units(np.stack([vectors[self._members[t]].mean(0) for t in self.names]))
 
 
 def _named(

@@ -45,6 +45,7 @@ def test_the_table_is_consistent():
         "face_restore",
         "face_detect",
         "face_embed",
+        "image_embed",
     }
     with pytest.raises(ConfigError, match=r"no model 'esrgan'; there are: realesrgan-x2plus,"):
         model_named("esrgan")
