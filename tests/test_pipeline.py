@@ -21,7 +21,7 @@ from lora_data.shards import read_index
 from lora_data.stages.ingest import Ingest
 from lora_data.store import PixelStore, decode_webp
 from lora_data.table import read_table
-from tests.conftest import DEV
+from tests.conftest import DEV, cutout
 
 SMALL = load_config(overrides=["precompute.filter.min_size=32"])  # the film of these tests is tiny
 
@@ -197,3 +197,69 @@ def test_frames_with_sam2_masks_become_cut_outs(tmp_path: Path):
     used = [r for r in records if r.stage != "ingest"]
     assert len(used) >= 67
     assert sum(r.matte_reason == "knn" for r in used) > 60
+
+
+def test_a_person_s_decisions_are_applied_by_the_next_run(film: Path, run: Path, tmp_path: Path):
+    """Named and split in review.toml, merged in the configuration: the shards show it."""
+    before = [r for r in read_table(run / "instances.parquet") if r.status == "kept"]
+    by_name: dict[str, list[Record]] = {}
+    for r in before:
+        by_name.setdefault(r.character, []).append(r)
+    first, second, *_ = (by_name[name] for name in sorted(by_name, key=lambda name: (-len(by_name[name]), name)))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "review.toml").write_text(
+        f"""
+[[decision]]
+do = "name"
+instances = ["{first[0].key}"]
+character = "pip"
+
+[[decision]]
+do = "split"
+instances = ["{first[1].key}"]
+character = "pop"
+
+[[decision]]
+do = "name"
+instances = ["gone_i9"]
+character = "nobody"
+"""
+    )
+    merge = f'precompute.identity.merges=[["{first[0].key}", "{second[0].key}"]]'
+    config = load_config(overrides=["precompute.filter.min_size=32", merge])
+    summary = precompute(film / "instances", out, config, workers=1)
+    made = {r.key: r for r in read_table(out / "instances.parquet")}
+    assert made[first[1].key].character == "pop"
+    assert {made[r.key].character for r in (*first, *second) if r.key != first[1].key} == {"pip"}
+    kept = {s.key: s.character for s in read_index(out / "shards").samples}
+    assert set(kept.values()) >= {"pip", "pop"}
+    assert summary.warnings[0].startswith(
+        "review.toml, decision 3: name names instances that are not in INPUT: gone_i9"
+    )
+    assert json.loads((out / "run.json").read_text())["warnings"] == summary.warnings
+    twice = [w for w in summary.warnings if "are all pip" in w]  # the film has frames with two characters
+    flagged = {r.key for r in made.values() if r.flagged == "same_frame"}
+    assert bool(twice) == bool(flagged)
+
+
+def test_a_merge_of_two_from_one_frame_is_named(tmp_path: Path):
+    """A cannot-link that a person breaks: done, flagged, and said with the frame and both keys."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    colours = ((200, 60, 50), (40, 90, 200))
+    for frame in range(4):
+        for i, colour in enumerate(colours):
+            rgb, alpha = cutout(96, seed=10 * frame + i, colour=colour)
+            Image.fromarray(np.dstack([rgb, alpha])).save(folder / f"film_{100 + 50 * frame:06d}_i{i}.png")
+    merge = 'precompute.identity.merges=[["film_000100_i0", "film_000100_i1"]]'
+    off = ["precompute.filter.min_size=32", "precompute.filter.blur_threshold=0", "precompute.filter.edge_score=0"]
+    summary = precompute(folder, tmp_path / "out", load_config(overrides=[*off, merge]), workers=1)
+    assert "frame 100: film_000100_i0, film_000100_i1 are all character_00; one" in "\n".join(summary.warnings)
+    made = read_table(tmp_path / "out" / "instances.parquet")
+    assert {r.flagged for r in made if r.status == "kept"} == {"same_frame"}
+    with pytest.raises(ConfigError, match=r"merges\[0\]: merge names instances that are not in INPUT: x"):
+        precompute(
+            folder, tmp_path / "new", load_config(overrides=['precompute.identity.merges=[["film_000100_i0", "x"]]'])
+        )
+    assert not (tmp_path / "new").exists()

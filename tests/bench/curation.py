@@ -1,4 +1,4 @@
-"""What the stages that see only the table cost on large ones, one core: time, spread, memory.
+"""What the stages that see only the table cost on large ones: time, spread, memory.
 
     python -m tests.bench.curation [PART ...] [--rounds 3] [--json FILE]
 
@@ -24,14 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench import curation_deduplicate
+from tests.bench import curation_deduplicate, curation_identity, curation_select
 
 Measurement = dict[str, float]
 """``seconds`` of CPU time, and whatever else the case counts."""
 Case = tuple[str, Callable[[], Measurement]]
 
 PARTS: dict[str, Callable[[], list[Case]]] = {
+    "identity": curation_identity.cases,
     "deduplicate": curation_deduplicate.cases,
+    "select": curation_select.cases,
 }
 """Part: its cases, in the order in which they are shown. A case builds its input and measures once."""
 

@@ -1,27 +1,16 @@
-"""Select on large tables: time and peak memory, and the ratio to k-means with the picture nearest to each centre.
-
-    python -m tests.bench.curation_select [--sizes 12500 25000 50000 100000] [--rounds 3] [--json FILE]
+"""Selection on large tables, and k-means with the picture nearest to each centre, which a person would use instead.
 
 The table is synthetic: tracks of six frames, with an embedding and a silhouette per track that drift from frame to
 frame. Embeddings of a character lie about .05 (1 - cosine) apart, within a track .003, as on rendered characters.
-K-means sees the embeddings alone, and has as many centres as pictures are kept. Each measurement is a process of its
-own, so that peaks do not add up; "beyond" is what selecting takes on top of the table.
+K-means sees the embeddings alone, and has as many centres as pictures are kept; its time grows faster, so that it is
+measured on the smaller tables.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import resource
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -79,90 +68,30 @@ def plain(records: Sequence[Record], keep: int) -> list[str]:
     return [records[i].key for i in pairwise_distances_argmin(model.cluster_centers_, vectors)]
 
 
-def select_part(
-    sizes: Sequence[int] = SIZES, rounds: int = 3, characters: Sequence[int] = (1, 8), plain_up_to: int = 25_000
-) -> list[dict[str, Any]]:
-    """Measure the selection; one row per size and number of characters.
-
-    Args:
-        sizes: Records of the table.
-        rounds: Processes per measurement; medians are reported.
-        characters: Among how many the records are dealt out.
-        plain_up_to: Largest table on which k-means runs as well: its time grows faster.
-
-    Returns:
-        Rows with ``records``, ``characters``, ``seconds`` (median, min, max), ``cpu_seconds``, ``peak_mib`` of the
-        process, ``beyond_mib`` over the table, ``kept``, and for one character up to ``plain_up_to`` ``kmeans_seconds``
-        and ``ratio_to_kmeans`` (CPU time of both, which other work on the machine does not stretch).
-    """
-    rows: list[dict[str, Any]] = []
-    for size in sizes:
-        for names in characters:
-            ours = [_measured("ours", size, names) for _ in range(rounds)]
-            spent = [m["seconds"] for m in ours]
-            row: dict[str, Any] = {
-                "records": size,
-                "characters": names,
-                "seconds": {"median": statistics.median(spent), "min": min(spent), "max": max(spent)},
-                "cpu_seconds": statistics.median(m["cpu_seconds"] for m in ours),
-                "peak_mib": round(statistics.median(m["peak_mib"] for m in ours)),
-                "beyond_mib": round(statistics.median(m["beyond_mib"] for m in ours)),
-                "kept": ours[0]["kept"],
-            }
-            if names == 1 and size <= plain_up_to:
-                other = _measured("plain", size, names)
-                row["kmeans_seconds"] = other["seconds"]
-                row["ratio_to_kmeans"] = round(other["cpu_seconds"] / row["cpu_seconds"], 1)
-            rows.append(row)
-    return rows
+PLAIN_UP_TO = 25_000
 
 
-def _measured(what: str, size: int, characters: int) -> dict[str, Any]:
-    """One measurement in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.curation_select", "--one", what, str(size), str(characters)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+def cases() -> list[tuple[str, Callable[[], dict[str, float]]]]:
+    """Each size with one character and with eight, and k-means beside the smaller ones."""
+    found: list[tuple[str, Callable[[], dict[str, float]]]] = []
+    for size in SIZES:
+        found += [(f"{size:,} of {n}", partial(selected, size, n)) for n in (1, 8)]
+        if size <= PLAIN_UP_TO:
+            found.append((f"k-means instead: {size:,} of 1", partial(by_k_means, size)))
+    return found
 
 
-def _one(what: str, size: int, characters: int) -> dict[str, Any]:
+def selected(size: int, characters: int) -> dict[str, float]:
+    """CPU seconds of the stage, and how many it keeps."""
     records = synthetic_table(size, characters)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    start, busy = time.perf_counter(), time.process_time()
-    if what == "plain":
-        kept = len(plain(records, Select().target[1]))
-    else:
-        kept = sum(r.active for r in Select().apply(records))
-    spent, busy = time.perf_counter() - start, time.process_time() - busy
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "seconds": round(spent, 2),
-        "cpu_seconds": round(busy, 2),
-        "peak_mib": peak,
-        "beyond_mib": peak - before,
-        "kept": kept,
-    }
+    start = time.process_time()
+    kept = sum(r.active for r in Select().apply(records))
+    return {"seconds": time.process_time() - start, "kept": kept}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--one", nargs=3, metavar=("WHAT", "SIZE", "CHARACTERS"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        what, size, characters = options.one
-        print(json.dumps(_one(what, int(size), int(characters))))
-        return
-    result = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "select": select_part(options.sizes, options.rounds),
-    }
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def by_k_means(size: int) -> dict[str, float]:
+    """The same of the alternative, for one character."""
+    records = synthetic_table(size)
+    start = time.process_time()
+    kept = len(set(plain(records, Select().target[1])))
+    return {"seconds": time.process_time() - start, "kept": kept}

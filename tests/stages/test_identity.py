@@ -156,6 +156,80 @@ def test_refuses_impossible_fields(fields: dict[str, object]) -> None:
         Identity(**fields)  # type: ignore[arg-type]
 
 
+def faced(records: list[Record], faces: np.ndarray, seed: int) -> list[Record]:
+    return [r.replace(face_embedding=at(faces, 0.85, 1000 * seed + n)) for n, r in enumerate(records)]
+
+
+def test_one_face_in_other_clothes_is_one_character_of_two_looks() -> None:
+    clothes = [cast((6, 5, 5, 5))[slice(a, b)] for a, b in ((0, 6), (6, 11), (11, 16), (16, 21))]
+    people = np.linalg.qr(np.random.default_rng(7).normal(size=(64, 3)))[0].T.astype(np.float32)
+    who = [people[0], people[1], people[0], people[2]]
+    records = [r for n, group in enumerate(clothes) for r in faced(group, who[n], n)]
+    made = {r.key: r for r in Identity().apply(records)}
+    assert made["k000"].character == made["k200"].character == "character_00"
+    assert {made[f"k{c}00"].look for c in (0, 2)} == {"look_00", "look_01"}
+    assert made["k000"].cluster != made["k200"].cluster
+    assert {made["k100"].look, made["k300"].look} == {None}
+    assert len({r.character for r in made.values()}) == 3
+
+
+def test_what_characters_share_is_taken_away() -> None:
+    """Two people in one suit: what all the film shares makes them .93 alike, above the first limit."""
+    shared = BASES[3]
+    bases = [unit(shared + 0.27 * b) for b in (*BASES[:3], -BASES[0])]
+    assert min(float(a @ b) for a in bases for b in bases) > 0.86
+    records = [make(f"k{c}{n}", at(base, 0.995, 50 * c + n)) for c, base in enumerate(bases) for n in range(6)]
+    named = characters(records)
+    assert len(set(named.values())) == 4
+    for c in range(4):
+        assert len({named[f"k{c}{n}"] for n in range(6)}) == 1
+
+
+def test_a_network_s_eyes_count() -> None:
+    """Colours that do not tell two apart, and a network that does."""
+    seen = [BASES[0], BASES[1]]
+    records = [
+        make(f"k{c}{n}", at(BASES[2], 0.985, 30 * c + n), image_embedding=at(seen[c], 0.98, 90 * c + n))
+        for c in range(2)
+        for n in range(8)
+    ]
+    records += [
+        make(f"z{c}{n}", at(BASES[c], 0.98, 7 * c + n), image_embedding=at(BASES[3 - c], 0.98, n))
+        for c in range(2)
+        for n in range(8)
+    ]
+    blind = characters([r.replace(image_embedding=None) for r in records])
+    assert blind["k00"] == blind["k10"]
+    seeing = characters(records, Identity(image_weight=0.6))
+    assert seeing["k00"] != seeing["k10"]
+
+
+def test_tracks_are_numbered() -> None:
+    made = Identity().apply([make(f"a{f}", BASES[0], f) for f in (1, 2, 3, 90, 91)])
+    assert [r.tracklet for r in made] == [0, 0, 0, 3, 3]
+
+
+def test_names_merges_and_splits_are_decisions() -> None:
+    stage = Identity(names={"luca": ("a", "b")}, merges=(("c", "d"),), splits=(("e",),))
+    assert [(d.do, d.instances, d.character, d.where) for d in stage.decisions] == [
+        ("split", ("e",), None, "precompute.identity.splits[0]"),
+        ("merge", ("c", "d"), None, "precompute.identity.merges[0]"),
+        ("name", ("a", "b"), "luca", "precompute.identity.names.luca"),
+    ]
+    with pytest.raises(ValueError, match="names give a to luca and to alberto"):
+        Identity(names={"luca": ("a",), "alberto": ("b", "a")})
+    with pytest.raises(ValueError, match="merge needs at least 2 instances"):
+        Identity(merges=(("a",),))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(range(20)))
+def test_the_order_of_the_records_means_nothing(order: list[int]) -> None:
+    records = cast()
+    seen = {r.key: (r.character, r.cluster, r.look) for r in Identity().apply(records)}
+    assert {r.key: (r.character, r.cluster, r.look) for r in Identity().apply([records[i] for i in order])} == seen
+
+
 @pytest.mark.skipif(not DEV.is_dir(), reason="no ../shared/data/dev beside the repository")
 def test_rendered_characters_come_out_pure() -> None:
     import cv2
