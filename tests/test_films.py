@@ -30,7 +30,7 @@ def test_films_are_sorted_out(
 ):
     film, out = tmp_path / "film", tmp_path / "out"
     make_film(film, instances=instances, characters=characters, seed=seed, balance=balance, size=200)
-    # rendered at 200 px, so that a test is short: half of what is small elsewhere; the rarest character has two pictures
+    # rendered at 200 px, so that a test is short: half of what is small elsewhere; the rarest one has two pictures
     settings = ["precompute.filter.min_size=64", f"precompute.identity.min_cluster_size={2 if balance else 4}"]
     config = load_config(overrides=settings)
     summary = precompute(film / "instances", out, config, workers=1)
