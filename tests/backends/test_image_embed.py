@@ -19,6 +19,7 @@ from lora_data.stages.embed import Embed
 from tests.conftest import cutout
 from tests.models.stand_ins import MODELS
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's exporter that needs no other package
 OSNET = MODELS / "osnet_x0_25_msmt17.onnx"
 
 
@@ -39,7 +40,6 @@ def export(network: nn.Module, path: Path, shape: tuple[int, ...], **settings: A
     return path
 
 
-@pytest.mark.filterwarnings("ignore:.*legacy TorchScript:DeprecationWarning")
 @pytest.mark.parametrize("tokens", [False, True])
 def test_a_picture_becomes_a_unit_vector(tmp_path: Path, tokens: bool):
     path = export(Means(tokens), tmp_path / "means.onnx", (1, 3, 64, 32))
@@ -55,7 +55,6 @@ def test_a_picture_becomes_a_unit_vector(tmp_path: Path, tokens: bool):
     assert np.allclose(ImageEmbedder(path, "none").embed(*moved), found, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*legacy TorchScript:DeprecationWarning")
 def test_normalisation_is_what_the_network_wants(tmp_path: Path):
     path = export(Means(), tmp_path / "means.onnx", (1, 3, 16, 16))
     rgb, alpha = np.full((40, 40, 3), (124, 116, 104), np.uint8), np.full((40, 40), 255, np.uint8)
@@ -68,7 +67,6 @@ def test_normalisation_is_what_the_network_wants(tmp_path: Path):
         ImageEmbedder(path, "x")  # type: ignore[arg-type]
 
 
-@pytest.mark.filterwarnings("ignore:.*legacy TorchScript:DeprecationWarning")
 def test_a_network_of_any_size_gets_the_usual_one(tmp_path: Path):
     axes = {"x": {0: "batch", 2: "height", 3: "width"}}
     path = export(nn.AvgPool2d(4), tmp_path / "any.onnx", (1, 3, 32, 32), dynamic_axes=axes)
@@ -76,7 +74,6 @@ def test_a_network_of_any_size_gets_the_usual_one(tmp_path: Path):
         ImageEmbedder(path)
 
 
-@pytest.mark.filterwarnings("ignore:.*legacy TorchScript:DeprecationWarning")
 def test_what_is_no_image_embedder_is_named(tmp_path: Path):
     gray = export(nn.Flatten(), tmp_path / "gray.onnx", (1, 1, 8, 8))
     with pytest.raises(ModelError, match=r"expected one input \[N, 3, H, W\] of float, found x \[1, 1, 8, 8\]"):
