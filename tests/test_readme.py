@@ -15,6 +15,7 @@ from lora_data.config import load_config
 from lora_data.demo import make_film
 from lora_data.models import registry
 from lora_data.models.weights import FOLDER
+from lora_data.review.file import read_decisions
 from tests.conftest import ROOT
 from tests.models.stand_ins import needs_models, stand_ins
 from tests.web import served
@@ -103,7 +104,13 @@ def test_every_other_command_is_one_that_ci_has_run():
 
 
 def test_the_configuration_is_valid(tmp_path: Path):
-    (block,) = blocks("toml")
+    found = blocks("toml")
+    decisions = [b for b in found if "[[decision]]" in b]
+    small, block = (b for b in found if b not in decisions)
+    (tmp_path / "small.toml").write_text(small)
+    assert load_config(tmp_path / "small.toml").precompute.identity.decisions
+    (tmp_path / "review.toml").write_text("".join(decisions))
+    assert [d.character for d in read_decisions(tmp_path / "review.toml")] == ["luca"]
     path = tmp_path / "readme.toml"
     path.write_text(block, encoding="utf-8")
     config = load_config(path)
