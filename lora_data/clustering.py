@@ -8,6 +8,8 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
+from lora_data.disjoint import DisjointSets
+
 NEIGHBOURS = 64
 """Most similar others that each vector may merge with at first, and half of what a group may later. Bounds memory and
 time; where no vector has more than this many above the limit, the result is exact average linkage."""
@@ -74,14 +76,14 @@ class _Groups:
         self._totals = vectors * np.asarray(weights, np.float64)[:, None]
         self._weights = np.array(weights, np.float64)
         self._places: list[AbstractSet[Hashable]] = list(places)
-        self._parent = list(range(len(vectors)))
+        self._sets = DisjointSets(len(vectors))
         self._near = _near(vectors, limit, neighbours)
         self.stamps = [0] * len(vectors)
         """How often each group has grown; -1: it is a part of another one."""
 
     def best(self, a: int) -> tuple[float, int, int, int, int] | None:
         """The most similar group that this one may merge with, as the queue holds it."""
-        around = sorted({self._root(i) for i in self._near[a]} - {a})
+        around = sorted({self._sets.root(i) for i in self._near[a]} - {a})
         if not around:
             self._near[a] = set()
             return None
@@ -107,7 +109,7 @@ class _Groups:
         self._places[a] = self._places[a] | self._places[b]
         self._near[a] |= self._near[b]
         self._near[b], self._places[b] = set(), frozenset()
-        self._parent[b] = a
+        self._sets.join(a, b)
         self.stamps[a] += 1
         self.stamps[b] = -1
         return a
@@ -115,16 +117,9 @@ class _Groups:
     def members(self) -> list[list[int]]:
         """The groups, in the order of their first members."""
         found: dict[int, list[int]] = {}
-        for i in range(len(self._parent)):
-            found.setdefault(self._root(i), []).append(i)
+        for i in range(len(self._sets)):
+            found.setdefault(self._sets.root(i), []).append(i)
         return list(found.values())
-
-    def _root(self, i: int) -> int:
-        parent = self._parent
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
 
 
 def cut(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lora_data.disjoint import DisjointSets
 from lora_data.manifest import Record
 
 _COPY_BITS = 8
@@ -43,7 +44,7 @@ def find_tracks(records: Sequence[Record], vectors: np.ndarray, limits: TrackLim
     Returns:
         int ``[N]``: for each the lowest index in its track.
     """
-    groups = _Groups(len(records))
+    groups = DisjointSets(len(records))
     named: dict[tuple[str, str | None, str], int] = {}
     moments: dict[tuple[str, int], list[int]] = defaultdict(list)
     for i, record in enumerate(records):
@@ -72,24 +73,6 @@ def copies(
             if same_hash and float(vectors[i] @ vectors[j]) >= similarity:
                 pairs.append((i, j))
     return pairs
-
-
-class _Groups:
-    """Disjoint sets of indices."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-
-    def root(self, i: int) -> int:
-        parent = self._parent
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    def join(self, i: int, j: int) -> None:
-        i, j = self.root(i), self.root(j)
-        self._parent[max(i, j)] = min(i, j)
 
 
 def _links(

@@ -12,8 +12,9 @@ import lora_data
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
     ["errors"],
-    ["manifest", "limits", "rng", "colour", "matte", "clustering", "evidence", "progress"],
-    ["augment.policy", "download", "decisions", "tracks", "looks", "linkage_rounds"],
+    ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "progress"],
+    ["augment.policy", "download", "decisions", "tracks", "clustering"],
+    ["looks", "linkage_rounds"],
     ["sample", "metrics", "fingerprint", "hash_index", "ssim", "shards", "store", "decode", "sources", "sam2", "table"],
     ["characters"],
     ["faces", "stage", "remote", "gate", "motion", "train.settings"],

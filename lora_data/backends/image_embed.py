@@ -10,6 +10,7 @@ import numpy as np
 
 from lora_data.backends.onnx import errors, open_session
 from lora_data.errors import ModelError
+from lora_data.evidence import units
 from lora_data.matte import composite, tight_crop
 
 Normalisation = Literal["imagenet", "clip", "none"]
@@ -75,7 +76,7 @@ class ImageEmbedder:
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         pixels = (picture.astype(np.float32) / 255 - self._mean) / self._deviation
         total = self._vector(pixels) + self._vector(pixels[:, ::-1])
-        return total / max(float(np.linalg.norm(total)), 1e-12)
+        return units(total)
 
     def _vector(self, pixels: np.ndarray) -> np.ndarray:
         """One picture at a time: many exports take exactly one."""
@@ -88,4 +89,4 @@ class ImageEmbedder:
         vector = (flat or tokens)[0]
         if not np.isfinite(vector).all():
             raise ValueError("the network gave a value that is not finite")
-        return vector / max(float(np.linalg.norm(vector)), 1e-12)
+        return units(vector)

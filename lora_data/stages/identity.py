@@ -194,9 +194,7 @@ class Identity(CorpusStage):
         of_track = {film.names[i]: g for g, group in enumerate(groups) for i in group}
         labels = np.array([of_track.get(int(t), -1) for t in film.tracks])
         size = Counter(labels[labels >= 0].tolist())
-        first_key: dict[int, str] = {}
-        for label, record in zip(labels.tolist(), film.records, strict=True):
-            first_key[label] = min(first_key.get(label, record.key), record.key)
+        first_key = _first_keys(labels, film.records)
         order = sorted((g for g in size if size[g] >= self.min_cluster_size), key=lambda g: (-size[g], first_key[g]))
         rank = {g: n for n, g in enumerate(order)}
         labels = np.array([rank.get(int(g), -1) for g in labels])
@@ -209,44 +207,30 @@ class Identity(CorpusStage):
 
     def _grouped(self, film: Film) -> list[list[int]]:
         """Groups of the film's named tracks."""
-        from lora_data.clustering import average_linkage, hdbscan
+        from lora_data.clustering import average_linkage, cut, hdbscan
         from lora_data.linkage_rounds import linkage_of_many
 
         means = film.means(film.vectors)
         if self.method == "hdbscan":
             return hdbscan(means)
+        evidence = [(means, 1.0)]
+        if film.images is not None and self.image_weight:
+            evidence = [(means, 1 - self.image_weight), (film.means(film.images), self.image_weight)]
         some = sorted(film.order[:_SOME])
         rules = film.weights[some], [film.frames[t] for t in some], self.shared_frames
         adapted, limit = means, self.merge_similarity
         for _ in range(_ROUNDS):
-            groups = average_linkage(adapted[some], rules[0], limit, *rules[1:])
-            adapted, limit = self._adapted(film, means, [[some[t] for t in group] for group in groups])
+            groups = [[some[t] for t in group] for group in average_linkage(adapted[some], rules[0], limit, *rules[1:])]
+            found = [group for group in groups if film.weights[group].sum() >= self.min_cluster_size]
+            adapted = joined([(units(v - film_mean(v, found, self.film_prior)), weight) for v, weight in evidence])
+            limit = cut(adapted[some], rules[0], self._limits(evidence[0][1]), *rules[1:])
         return linkage_of_many(adapted, film.weights, limit, film.frames, self.shared_frames, film.order)
 
-    def _adapted(self, film: Film, means: np.ndarray, groups: list[list[int]]) -> tuple[np.ndarray, float]:
-        """The tracks' vectors without what the film's characters have in common, and the similarity that fits them.
-
-        Args:
-            film: With its tracks.
-            means: Of the tracks.
-            groups: Tracks that are probably one character each.
-        """
-        from lora_data.clustering import cut
-
-        found = [group for group in groups if film.weights[group].sum() >= self.min_cluster_size]
-        parts, offset, scale = [(units(means - film_mean(means, found, self.film_prior)), 1.0)], 0.0, 1.0
-        if film.images is not None and self.image_weight:
-            seen = film.means(film.images)
-            weight = self.image_weight
-            parts = [(parts[0][0], 1 - weight), (units(seen - film_mean(seen, found, self.film_prior)), weight)]
-            offset, scale = weight * self.image_similarity, 1 - weight
-        adapted = joined(parts)
+    def _limits(self, weight: float) -> list[float]:
+        """The similarities to be tried, where appearance has this weight and the network's vectors have the rest."""
         low, high = self.film_similarity
-        limits = [offset + scale * limit for limit in np.linspace(low, high, 1 + round((high - low) / _STEP)).tolist()]
-        some = sorted(film.order[:_SOME])
-        return adapted, cut(
-            adapted[some], film.weights[some], limits, [film.frames[t] for t in some], self.shared_frames
-        )
+        steps = np.linspace(low, high, 1 + round((high - low) / _STEP)).tolist()
+        return [(1 - weight) * self.image_similarity + weight * step for step in steps]
 
     def _rescued(self, labels: np.ndarray, vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         similarity = vectors @ centres.T
@@ -276,12 +260,18 @@ def _named(
 ) -> tuple[dict[int, str], dict[int, str | None]]:
     """By cluster: its character's name, and its look where the character has several."""
     size = Counter(labels.tolist())
-    first_key: dict[int, str] = {}
-    for label, record in zip(labels.tolist(), records, strict=True):
-        first_key[label] = min(first_key.get(label, record.key), record.key)
+    first_key = _first_keys(labels, records)
     order = sorted(groups, key=lambda group: (-sum(size[c] for c in group), min(first_key[c] for c in group)))
     characters = {cluster: f"character_{n:02d}" for n, group in enumerate(order) for cluster in group}
     looks = {
         cluster: f"look_{n:02d}" if len(group) > 1 else None for group in groups for n, cluster in enumerate(group)
     }
     return characters, looks
+
+
+def _first_keys(labels: np.ndarray, records: Sequence[Record]) -> dict[int, str]:
+    """By cluster: the lowest key in it."""
+    first: dict[int, str] = {}
+    for label, record in zip(labels.tolist(), records, strict=True):
+        first[label] = min(first.get(label, record.key), record.key)
+    return first
