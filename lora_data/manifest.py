@@ -20,6 +20,12 @@ Status = Literal["kept", "rejected", "duplicate", "surplus", "error"]
 Outcome = Literal["no", "applied", "proposed", "taken_back"]
 """What an enhancement did: nothing, applied, waits for a person, or was measured and undone."""
 
+Word = Literal["reject", "restore"]
+"""What a person said about an input: not this one, or this one whatever the stages think."""
+
+Answer = Literal["accept", "refuse"]
+"""What a person said about an enhancement of one picture."""
+
 UNKNOWN = "unknown"
 """The character of an instance that nobody could name."""
 
@@ -53,9 +59,13 @@ class Record:
     value: float | None = None  # the number that decided
     limit: float | None = None  # what it was held against
     message: str | None = None  # for errors: what was found, what was expected
+    reviewed: Word | None = None  # what a person said about it
     character: str = UNKNOWN
     cluster: int | None = None  # -1: in no cluster
     look: str | None = None  # of the character, where its references show several
+    found_character: str | None = None  # the same three as the run found them, before a person's decisions
+    found_cluster: int | None = None
+    found_look: str | None = None
     core_similarity: float | None = None  # cosine to the mean of its character without its own track
     core_margin: float | None = None  # how much nearer that is than any other character's
     nearest_character: str | None = None  # of the nearest reference, where there are references
@@ -68,25 +78,30 @@ class Record:
     # -- enhancements (each: outcome, reason, p95 hue shift in degrees)
     face_restore: Outcome = "no"
     face_restore_reason: str | None = None
+    face_restore_review: Answer | None = None  # what a person said about it
     face_restore_hue_shift: float | None = None
     face_restore_value: float | None = None  # what was measured where it was taken back
     face_restore_limit: float | None = None  # what it was held against
     upscale: Outcome = "no"
     upscale_reason: str | None = None
+    upscale_review: Answer | None = None
     upscale_hue_shift: float | None = None
     upscale_value: float | None = None
     upscale_limit: float | None = None
     upscale_scale: int | None = None  # how much larger the finished canvas is than the decoded one; None: not
     deblur: Outcome = "no"
     deblur_reason: str | None = None
+    deblur_review: Answer | None = None
     deblur_hue_shift: float | None = None
     deblur_value: float | None = None
     deblur_limit: float | None = None
     colour: Outcome = "no"
     colour_reason: str | None = None
+    colour_review: Answer | None = None
     colour_hue_shift: float | None = None
     matte: Outcome = "no"
     matte_reason: str | None = None
+    matte_review: Answer | None = None
     matte_hue_shift: float | None = None
 
     # -- matte

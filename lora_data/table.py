@@ -74,7 +74,8 @@ def vectors(column: pa.ChunkedArray) -> list[np.ndarray | None]:
 
 def _arrow_type(name: str, hint: object) -> pa.DataType:
     options = [a for a in typing.get_args(hint) if a is not NoneType] or [hint]
-    kind = type(options[0]) if isinstance(options[0], str) else options[0]
+    words = typing.get_args(options[0])  # of a Literal, alone or beside None
+    kind = str if isinstance(options[0], str) or (words and isinstance(words[0], str)) else options[0]
     if name == "phash":
         return pa.uint64()
     if kind is np.ndarray:
