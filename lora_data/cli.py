@@ -6,7 +6,9 @@ import argparse
 import os
 import shutil
 import sys
+import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo_out"), help="where to put it (default: demo_out)")
     demo.add_argument("--instances", type=int, default=120, help="cut-outs to render (default: 120)")
     demo.add_argument("--seed", type=int, default=0, help="another seed, another film (default: 0)")
+    demo.add_argument("--review", action="store_true", help="open the review page afterwards")
+    _add_port(demo)
     _add_workers(demo)
     demo.set_defaults(run=_demo)
 
@@ -71,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--models", type=Path, metavar="DIR", help="folder of weights (default: LORA_DATA_MODELS)")
     _add_workers(run)
     run.set_defaults(run=_precompute)
+
+    review = commands.add_parser("review", help="a page in the browser to name, merge, split, reject, compare")
+    review.add_argument("out", type=Path, metavar="OUT")
+    _add_port(review)
+    review.set_defaults(run=_review)
 
     report = commands.add_parser("report", help="rebuild the static report of a run")
     report.add_argument("out", type=Path, metavar="OUT")
@@ -122,6 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("out", type=Path, metavar="OUT", help="of a run; OUT/shards will do")
     inspect.set_defaults(run=_inspect)
     return parser
+
+
+def _add_port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=_whole(0), default=0, metavar="N", help="of the page (default: a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the page's address and open nothing")
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
@@ -185,7 +199,7 @@ def _models(options: argparse.Namespace) -> int:
 def _precompute(options: argparse.Namespace) -> int:
     from lora_data.config import load_config
 
-    config = load_config(options.config, overrides=options.set, preset=options.preset)
+    config = load_config(options.config, overrides=options.set, preset=options.preset, decided=False)
     _need_precompute("lora-data precompute")
     from lora_data.engines.local import keep_freed_memory
     from lora_data.models.weights import FOLDER
@@ -200,6 +214,8 @@ def _precompute(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     _need_precompute("lora-data demo")
+    if options.review:
+        _need_review("lora-data demo --review")
     from lora_data.config import load_config
     from lora_data.demo import make_film
     from lora_data.engines.local import keep_freed_memory
@@ -225,9 +241,39 @@ def _demo(options: argparse.Namespace) -> int:
     workers = options.workers or os.cpu_count() or 1
     make_film(film, instances=options.instances, seed=options.seed, workers=workers, progress=advance)
     progress.finish()
-    summary = precompute(film / "instances", out, load_config(), workers=options.workers, progress=progress)
+    summary = precompute(
+        film / "instances", out, load_config(decided=False), workers=options.workers, progress=progress
+    )
     _print_summary(summary)
+    if options.review:
+        return _serve(out, options)
     return 0
+
+
+def _review(options: argparse.Namespace) -> int:
+    _need_precompute("lora-data review")
+    return _serve(options.out, options)
+
+
+def _serve(out: Path, options: argparse.Namespace) -> int:
+    _need_review("the review page")
+    from lora_data.review.server import serve
+
+    def opened(address: str) -> None:
+        print(f"review:  {address}", flush=True)
+        print(f"decisions go to {out / 'review.toml'}; Ctrl-C ends", flush=True)
+        if not options.no_browser:
+            webbrowser.open(address)
+
+    with suppress(KeyboardInterrupt):  # how somebody ends it
+        serve(out, options.port, opened)
+    return 0
+
+
+def _need_review(purpose: str) -> None:
+    for package in ("starlette", "uvicorn"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "review", purpose)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -265,7 +311,7 @@ def _preview(options: argparse.Namespace) -> int:
     from lora_data.config import load_config
     from lora_data.preview import write_preview
 
-    config = load_config(options.config, overrides=options.set)
+    config = load_config(options.config, overrides=options.set, shards=options.shards)
     if options.epoch < 0:
         raise ConfigError(f"--epoch must be at least 0, got {options.epoch}")
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
@@ -283,7 +329,7 @@ def _export(options: argparse.Namespace) -> int:
     from lora_data.config import load_config
     from lora_data.export import export
 
-    config = load_config(options.config, overrides=options.set)
+    config = load_config(options.config, overrides=options.set, shards=options.shards)
     count = export(options.shards, config, options.out, options.format, variants=options.variants)
     print(f"{count} pictures: {options.out}")
     return 0

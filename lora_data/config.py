@@ -20,6 +20,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from lora_data.augment.policy import FLIP_REASON, FORBIDDEN, AugmentPolicy
 from lora_data.errors import ConfigError
 from lora_data.limits import Limits, MotionLimits
+from lora_data.remote import local_shards
+from lora_data.shards import INDEX, parse_index
 from lora_data.stages.cast import WhiteBalance
 from lora_data.stages.colour import Colour
 from lora_data.stages.consistency import Consistency
@@ -111,15 +113,28 @@ for _section in (
 _ADAPTER = TypeAdapter(Config)
 
 
-def load_config(path: str | Path | None = None, *, overrides: Sequence[str] = (), preset: str | None = None) -> Config:
+def load_config(
+    path: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    preset: str | None = None,
+    shards: str | Path | None = None,
+    decided: bool = True,
+) -> Config:
     """Read a TOML file, apply overrides, check everything.
+
+    What a person decided on the review page about a character in training (``symmetric``, ``augment``) stands in the
+    shards' index. It is taken for every key about which neither the file nor an override says something.
 
     Args:
         path: The file, or None for the defaults.
         overrides: ``key.path=value`` each; the value as TOML writes it, or a bare text.
         preset: Overrides the file's preset.
+        shards: Whose index is read; None: that of ``data.shards``, where there is one.
+        decided: Whether to take that; the offline half, which writes it, does not.
 
     Raises:
+        ShardError: The index is there and damaged.
         ConfigError: Naming the key's path, what was found and what is allowed.
     """
     tree: dict[str, Any] = {}
@@ -134,7 +149,34 @@ def load_config(path: str | Path | None = None, *, overrides: Sequence[str] = ()
         _apply_override(tree, override)
     if preset is not None:
         tree["preset"] = preset
+    if decided:
+        _take_decided(tree, shards)
     return parse_config(tree, where=str(path) if path is not None else "the configuration")
+
+
+def _take_decided(tree: dict[str, Any], shards: str | Path | None) -> None:
+    """Fill in what the shards' index has of a person's decisions, below what the tree says itself."""
+    data = tree.get("data", {})
+    folder = (
+        shards if shards is not None else data.get("shards", DataSettings().shards) if isinstance(data, dict) else None
+    )
+    if not isinstance(folder, str | Path):
+        return
+    index = local_shards(str(folder)) / INDEX
+    characters = tree.setdefault("characters", {})
+    if not index.is_file() or not isinstance(characters, dict):
+        return
+    for name, decided in parse_index(index.read_bytes(), str(index)).characters.items():
+        own = characters.setdefault(name, {})
+        if not isinstance(own, dict):
+            continue
+        if "symmetric" in decided:
+            own.setdefault("symmetric", decided["symmetric"])
+        policy = own.setdefault("augment", {})
+        for key, value in dict(decided.get("augment", {})).items():
+            # where the file takes the symmetry back, a flip cannot stay
+            if isinstance(policy, dict) and (key != "horizontal_flip" or own.get("symmetric") is True):
+                policy.setdefault(key, value)
 
 
 def parse_config(tree: dict[str, Any], *, where: str = "the configuration") -> Config:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from lora_data.characters import Advice, advice_by_name, auto_differs, faces_by_name, figures
 from lora_data.config import Config
-from lora_data.decisions import Decision, missing
+from lora_data.decisions import Decision, effective, missing, settings, told
 from lora_data.engines.batches import PROPOSED, run_networks
 from lora_data.engines.local import LocalEngine
 from lora_data.enhancements import LeftOut, enhancements, left_out, need_models, uses
@@ -153,7 +153,8 @@ def precompute(
     workers = workers if workers is not None else os.cpu_count() or 1
     _check(folder, out, config)
     reviewed = read_decisions(out / REVIEW)
-    stages = recipe(config, (*config.precompute.identity.decisions, *reviewed))
+    decisions = effective((*config.precompute.identity.decisions, *reviewed))
+    stages = recipe(config, decisions)
     resources = _resources(config, stages, workers, device)
     _prepare(config, stages, resources)
     found = discover(folder, exclude=out)
@@ -169,16 +170,21 @@ def precompute(
     try:
         with LocalEngine(workers) as engine:
             run = _Run(config.precompute.ingest, store, engine, resources, progress, passes)
-            records = _run_stages(found.sources, stages, run)
+            records = told([Record(source=s.source, key=s.key) for s in found.sources], decisions)
+            records = _run_stages(found.sources, records, stages, run)
         progress.start("write", sum(r.status == "kept" for r in records))
         config.precompute.write.write(
-            out / "shards", records, lambda key: store.path(FINAL, key).read_bytes(), config.characters
+            out / "shards",
+            records,
+            lambda key: store.path(FINAL, key).read_bytes(),
+            config.characters,
+            settings(decisions),
         )
         write_table(out / TABLE, records)
         warnings += same_frame(records)
         passes.append({"name": "write", "seconds": round(progress.finish(), 3), "instances": len(records)})
         characters = figures(records)
-        content = run_json(folder, config, records, characters, found.ignored, passes, warnings)
+        content = run_json(folder, config, effective(reviewed), records, characters, found.ignored, passes, warnings)
         write_atomic(out / "run.json", content)
         report = write_report(out)
     finally:
@@ -263,10 +269,9 @@ class _Run:
     passes: list[dict[str, Any]]
 
 
-def _run_stages(sources: Sequence[Source], stages: Sequence[Stage], run: _Run) -> list[Record]:
-    """Take the sources through the recipe."""
+def _run_stages(sources: Sequence[Source], records: list[Record], stages: Sequence[Stage], run: _Run) -> list[Record]:
+    """Take the sources and their records through the recipe."""
     store, progress = run.store, run.progress
-    records = [Record(source=s.source, key=s.key) for s in sources]
     by_key: dict[str, Source] = {s.key: s for s in sources}
     groups = [list(group) for _, group in groupby(stages, key=_kind)]
     last = max(i for i, group in enumerate(groups) if isinstance(group[0], MapStage))

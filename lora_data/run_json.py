@@ -13,6 +13,7 @@ from typing import Any
 import lora_data
 from lora_data.characters import Figures, advice_by_name, faces_by_name
 from lora_data.config import Config, as_tree
+from lora_data.decisions import Decision
 from lora_data.download import file_digest
 from lora_data.enhancements import left_out, uses
 from lora_data.manifest import UNKNOWN, Record, mirrors
@@ -24,6 +25,7 @@ from lora_data.models.weights import Weights, models_folder
 def run_json(
     folder: Path,
     config: Config,
+    decisions: Sequence[Decision],
     records: Sequence[Record],
     characters: Sequence[Figures],
     ignored: Sequence[str],
@@ -38,6 +40,7 @@ def run_json(
         "preset": config.preset,
         "seed": config.data.seed,
         "config": as_tree(config),
+        "decisions": [decision.identifier for decision in decisions],
         "counts": dict(sorted(Counter(r.status for r in records).items())),
         "characters": {
             name: dict(sorted(Counter(r.status for r in records if r.character == name).items())) for name in names

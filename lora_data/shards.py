@@ -16,7 +16,7 @@ import re
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,24 +76,40 @@ class SampleEntry:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The content of ``index.json``."""
+    """The content of ``index.json``.
+
+    Args:
+        shards: By character, then number.
+        samples: By character, then key.
+        format: Of the file.
+        characters: What a person decided about a character in training: "symmetric" (bool) and "augment" (a table),
+            where they are decided; `lora_data.config.load_config` takes it where the file says nothing.
+    """
 
     shards: tuple[ShardEntry, ...] = ()
     samples: tuple[SampleEntry, ...] = ()
     format: int = field(default=FORMAT)
+    characters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
     def counts(self) -> dict[str, int]:
         """Samples by character, in the order of the index."""
         return dict(Counter(sample.character for sample in self.samples))
 
 
-def write_shards(folder: Path, samples: Iterable[ShardSample], *, max_bytes: int) -> Index:
+def write_shards(
+    folder: Path,
+    samples: Iterable[ShardSample],
+    *,
+    max_bytes: int,
+    characters: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Index:
     """Write samples to shards beside ``folder`` and put them in its place when all are whole.
 
     Args:
         folder: ``OUT/shards``. What was there is replaced.
         samples: Sorted by character, then key; read lazily, one at a time.
         max_bytes: A shard is closed when the next sample would make it larger than this.
+        characters: See `Index`; those without a sample are left out.
 
     Returns:
         The index, as it was written.
@@ -110,7 +126,9 @@ def write_shards(folder: Path, samples: Iterable[ShardSample], *, max_bytes: int
             writer.add(sample)
     finally:
         writer.close()
-    index = Index(tuple(writer.shards), tuple(writer.entries))
+    there = {entry.character for entry in writer.entries}
+    told = {name: dict(table) for name, table in sorted((characters or {}).items()) if name in there}
+    index = Index(tuple(writer.shards), tuple(writer.entries), characters=told)
     (new / INDEX).write_bytes(_dump(index))
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -156,9 +174,11 @@ def parse_index(data: bytes, where: str) -> Index:
             raise ShardError(f"{where} has format {content['format']}, this version reads {FORMAT}")
         shards = tuple(ShardEntry(**entry) for entry in content["shards"])
         samples = tuple(_sample_entry(entry) for entry in content["samples"])
+        # indices of earlier versions know none
+        characters = {str(name): dict(table) for name, table in dict(content.get("characters") or {}).items()}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ShardError(f"{where} cannot be read: {error!r}") from None
-    return Index(shards, samples, FORMAT)
+    return Index(shards, samples, FORMAT, characters)
 
 
 class _Writer:

@@ -66,6 +66,7 @@ class RunInfo:
         versions: Packages and their versions.
         models: Model files.
         passes: The passes, in their order.
+        decisions: A person's decisions that were applied, by their identifiers; see `lora_data.decisions`.
     """
 
     version: str
@@ -80,6 +81,7 @@ class RunInfo:
     versions: tuple[tuple[str, str], ...]
     models: tuple[Model, ...]
     passes: tuple[Pass, ...]
+    decisions: tuple[str, ...]
 
 
 def read_run(out: Path) -> RunInfo:
@@ -119,6 +121,7 @@ def read_run(out: Path) -> RunInfo:
             Pass(_text(p.get("name")), _number(p.get("seconds")), _count(p.get("instances")))
             for p in _tables(run.get("passes"))
         ),
+        decisions=tuple(_text(name) for name in _list(run.get("decisions"))),
     )
 
 

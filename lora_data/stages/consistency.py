@@ -59,7 +59,8 @@ class Consistency(CorpusStage):
                 result[i] = self._judged(records[i], near, far)
         for here in _same_frames(result):
             for i in here:
-                result[i] = result[i].replace(flagged="same_frame")
+                if result[i].reviewed != "restore":
+                    result[i] = result[i].replace(flagged="same_frame")
         return result
 
     def _judged(self, record: Record, own: float, other: float) -> Record:
@@ -67,7 +68,7 @@ class Consistency(CorpusStage):
             return record
         margin = None if np.isnan(other) else own - other
         record = record.replace(core_similarity=own, core_margin=margin)
-        if record.flagged is not None:
+        if record.flagged is not None or record.reviewed == "restore":  # a person looked
             return record
         if own < self.core_similarity:
             return record.replace(flagged="far_from_core")

@@ -96,7 +96,7 @@ class ChooseBlurred(CorpusStage):
             return record
         if record.motion != "motion":
             return record.replace(deblur_reason=record.motion)
-        if record.track_key is not None and record.frame is not None:
+        if record.track_key is not None and record.frame is not None and record.reviewed != "restore":
             at = record.frame
             near = min(((abs(frame - at), key) for frame, key in sharp.get(record.track_key, [])), default=None)
             if near is not None and near[0] <= self.frames:

@@ -1,4 +1,4 @@
-"""Decide: what a person said about who is who, over what the run found."""
+"""Decide: what a person said, about who is who and about what is kept, over what the run found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lora_data.decisions import Decision
+from lora_data.decisions import WHO, Decision
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.stage import CorpusStage
 
@@ -16,16 +16,21 @@ from lora_data.stage import CorpusStage
 class Decide(CorpusStage):
     """Apply decisions, one after the other: a later one sees what an earlier one did.
 
-    They change ``character``, ``look`` and, where instances leave their cluster, ``cluster``. An instance that is named
+    They change ``character``, ``look`` and, where instances leave their cluster, ``cluster``; ``found_character``,
+    ``found_cluster`` and ``found_look`` keep what was there before where something changed. An instance that is named
     by a decision itself is a character's from then on, even where nobody could say whose it is before (reason
     "unknown"); what was rejected for anything else stays rejected. Nothing is recomputed from pixels.
 
+    Then a person's word about single instances counts (``reviewed``, see `lora_data.decisions.told`): the rejected
+    ones leave (reason "person"), the restored ones are in the running again, unless they never had a picture; the
+    stages after this one let them pass.
+
     Args:
-        decisions: In order.
+        decisions: In order, none of them undone; those about something else than who is who are passed over.
     """
 
     name: ClassVar[str] = "decide"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     decisions: tuple[Decision, ...]
 
@@ -38,13 +43,30 @@ class Decide(CorpusStage):
         for decision in self.decisions:
             named = sorted({place[name] for name in decision.instances if name in place})
             named = [i for i in named if result[i].status != "error"]
-            if not named:
+            if not named or decision.do not in WHO:
                 continue
             if decision.do in ("name", "merge"):
                 _unite(result, named, decision)
             else:
                 _set_apart(result, named, decision)
-        return result
+        return [_worded(_traced(new, old)) for new, old in zip(result, records, strict=True)]
+
+
+def _traced(record: Record, before: Record) -> Record:
+    """With who the run found, where a person decided otherwise."""
+    found = before.character, before.cluster, before.look
+    if before.found_character is not None or (record.character, record.cluster, record.look) == found:
+        return record
+    return record.replace(found_character=found[0], found_cluster=found[1], found_look=found[2])
+
+
+def _worded(record: Record) -> Record:
+    """After a person's word about this very one."""
+    if record.reviewed == "reject" and record.active:
+        return record.decide("rejected", Decide.name, "person")
+    if record.reviewed == "restore" and record.status == "rejected" and record.stage != "ingest":
+        return _kept(record)
+    return record
 
 
 def _unite(result: list[Record], named: list[int], decision: Decision) -> None:
@@ -75,8 +97,12 @@ def _set_apart(result: list[Record], named: list[int], decision: Decision) -> No
 def _revived(record: Record) -> Record:
     """Whoever was rejected because nobody knew it is in the running again."""
     if record.status == "rejected" and record.reason == "unknown":
-        return record.replace(status="kept", stage=None, reason=None, value=None, limit=None)
+        return _kept(record)
     return record
+
+
+def _kept(record: Record) -> Record:
+    return record.replace(status="kept", stage=None, reason=None, value=None, limit=None)
 
 
 def _cluster_of(records: Sequence[Record], character: str) -> int:

@@ -28,7 +28,8 @@ class Deduplicate(CorpusStage):
     round. Both are confirmed as duplicates are, with one of them mirrored. Copies that left are not reported again, and
     neither is a picture that is its own mirror image.
 
-    Runs after the filter, so that the kept one is never one that was rejected.
+    Runs after the filter, so that the kept one is never one that was rejected. Those that a person restored come
+    before all others and are nobody's copies.
 
     Args:
         phash_threshold: Largest Hamming distance of two 64-bit hashes. Source: strategy 4.2.
@@ -40,7 +41,7 @@ class Deduplicate(CorpusStage):
     """
 
     name: ClassVar[str] = "deduplicate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     phash_threshold: int = 8
     ssim_threshold: float = 0.95
@@ -61,7 +62,7 @@ class Deduplicate(CorpusStage):
         """
         result = [r.replace(quality=quality_of(r)) if r.active else r for r in records]
         usable = [i for i, r in enumerate(result) if r.active and r.phash is not None]
-        usable.sort(key=lambda i: (-(result[i].quality or 0.0), result[i].key))
+        usable.sort(key=lambda i: (result[i].reviewed != "restore", -(result[i].quality or 0.0), result[i].key))
         ranked = [result[i] for i in usable]
         copies = self._copies(ranked)
         kept = [i for i in range(len(ranked)) if i not in copies]
@@ -84,6 +85,7 @@ class Deduplicate(CorpusStage):
             kept = _thumbnail(ranked[best])
             found = [common_ssim(kept, _thumbnail(ranked[i]), threshold=self.ssim_threshold) for i in near.tolist()]
             alike = np.array(found) >= self.ssim_threshold
+            alike &= np.array([ranked[i].reviewed != "restore" for i in near.tolist()], bool)
             similarity.update((i, found[n]) for n, i in enumerate(near.tolist()) if alike[n])
             return alike
 

@@ -111,7 +111,10 @@ class Filter(CorpusStage):
             raise ValueError(f"max_components must be at least 1, got {self.max_components}")
 
     def apply(self, records: Sequence[Record]) -> list[Record]:
-        """Return the records: active ones with their ``saturation_ratio``, rejected where a limit is broken."""
+        """Return the records: active ones with their ``saturation_ratio``, rejected where a limit is broken.
+
+        Those that a person restored pass.
+        """
         groups = _Groups(records)
         return [self._judged(record, groups) if record.active else record for record in records]
 
@@ -119,6 +122,8 @@ class Filter(CorpusStage):
         reference = groups.saturation(record)
         if record.saturation is not None and reference is not None:
             record = record.replace(saturation_ratio=record.saturation / reference)
+        if record.reviewed == "restore":  # a person looked
+            return record
         verdict = (
             self._shape(record)
             or self._exposure(record, groups)

@@ -30,10 +30,11 @@ class Select(CorpusStage):
     """Keep at most ``target[1]`` active records of each character; mark the others surplus (reason "crowded").
 
     Greedy farthest-point selection: start with the best picture, then take again and again the one that is farthest
-    from all that were taken. Distance adds up appearance (1 - cosine), silhouette, view, framing, light and time, so
-    that poses, views, shots and lights are spread; of two about equally far the better one (`quality_of`) is taken.
-    Frames beside each other in a film are near in every term, so that the second of them waits until nothing farther is
-    left. Below the target nothing is dropped: ``target[0]`` is what `lora_data.characters.advice` calls enough.
+    from all that were taken. Distance adds up appearance (1 - cosine), silhouette, view, framing, light and time,
+    so that poses, views, shots and lights are spread; of two about equally far the better one (`quality_of`) is
+    taken. Frames beside each other in a film are near in every term, so that the second of them waits until nothing
+    farther is left. What a person restored is taken before anything else, and all of it. Below the target nothing
+    is dropped: ``target[0]`` is what `lora_data.characters.advice` calls enough.
 
     A surplus record says how far it is from the nearest kept one (``value``), which that is (``surplus_to``), and how
     near two kept ones are at least (``limit``).
@@ -61,7 +62,7 @@ class Select(CorpusStage):
     """
 
     name: ClassVar[str] = "select"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     target: tuple[int, int] = TARGET
     silhouette: float = 0.3
@@ -109,7 +110,7 @@ class Select(CorpusStage):
         return result
 
     def _spread(self, records: Sequence[Record]) -> _Spread:
-        """Choose ``target[1]`` of more records than that, which come sorted by key."""
+        """Choose ``target[1]`` of more records than that, which come sorted by key; first those a person restored."""
         features = _Features(records)
         quality = np.array([r.quality or 0.0 for r in records])
         # equal qualities go to the lower key
@@ -118,13 +119,17 @@ class Select(CorpusStage):
         distance = np.full(len(records), np.inf)
         nearest = np.zeros(len(records), np.int64)
         kept = np.zeros(len(records), bool)
-        chosen, radius = int(rank.argmin()), math.inf
-        for _ in range(self.target[1]):
+        wanted = [i for i in np.argsort(rank).tolist() if records[i].reviewed == "restore"]
+        chosen, radius = wanted[0] if wanted else int(rank.argmin()), math.inf
+        for taken in range(1, max(self.target[1], len(wanted)) + 1):
             radius = min(radius, float(distance[chosen]))
             kept[chosen] = True
             nearer, away = self._nearer(features, chosen, distance)
             distance[nearer] = away
             nearest[nearer] = chosen
+            if taken < len(wanted):
+                chosen = wanted[taken]
+                continue
             left = np.where(kept, -1.0, distance)
             farthest = np.flatnonzero(left >= (1 - self.tie) * left.max())
             chosen = int(farthest[rank[farthest].argmin()])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from lora_data.manifest import Record
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lora_data.decisions import Settings
     from lora_data.shards import Index, ShardSample
     from lora_data.train.settings import CharacterSettings
 
@@ -46,6 +47,7 @@ class Write:
         records: Sequence[Record],
         pixels: Callable[[str], bytes],
         characters: dict[str, CharacterSettings],
+        told: Mapping[str, Settings] | None = None,
     ) -> Index:
         """Write the kept records to ``folder``.
 
@@ -54,13 +56,22 @@ class Write:
             records: All records; only the kept ones are written, sorted by character and key.
             pixels: The finished WebP of a key.
             characters: Tokens and caption templates.
+            told: What a person decided about characters in training; the index carries it.
         """
         from lora_data.shards import write_shards
 
         kept = sorted((r for r in records if r.status == "kept"), key=lambda r: (r.character, r.key))
         return write_shards(
-            folder, _samples(kept, pixels, characters), max_bytes=round(self.shard_megabytes * 1_000_000)
+            folder,
+            _samples(kept, pixels, characters),
+            max_bytes=round(self.shard_megabytes * 1_000_000),
+            characters={name: _decided(settings) for name, settings in (told or {}).items()},
         )
+
+
+def _decided(settings: Settings) -> dict[str, Any]:
+    table: dict[str, Any] = {} if settings.symmetric is None else {"symmetric": settings.symmetric}
+    return table | ({} if settings.augment is None else {"augment": dict(settings.augment)})
 
 
 def caption_of(record: Record, settings: CharacterSettings | None) -> str:
@@ -70,6 +81,15 @@ def caption_of(record: Record, settings: CharacterSettings | None) -> str:
     if record.caption is not None:
         return record.caption
     return (settings or CharacterSettings()).caption_of(None, record.character)
+
+
+def face_of(record: Record) -> tuple[float, float, float, float] | None:
+    """(x0, y0, x1, y1) of the face, px of the finished picture; None where none is known."""
+    if record.face_box is None:
+        return None
+    scale = record.upscale_scale or 1
+    x0, y0, x1, y1 = (round(scale * float(edge), 2) for edge in record.face_box)
+    return x0, y0, x1, y1
 
 
 def lineage(record: Record) -> bytes:
@@ -94,8 +114,4 @@ def _samples(
         }
         scale = record.upscale_scale or 1
         width, height = scale * (record.width or 0), scale * (record.height or 0)
-        face = None
-        if record.face_box is not None:
-            x0, y0, x1, y1 = (round(scale * float(edge), 2) for edge in record.face_box)
-            face = (x0, y0, x1, y1)
-        yield ShardSample(record.key, record.character, width, height, files, face)
+        yield ShardSample(record.key, record.character, width, height, files, face_of(record))
