@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from lora_data.cli import main
 from lora_data.manifest import Record
@@ -25,18 +24,6 @@ from tests.models import networks
 from tests.models.stand_ins import ARCFACE, COMPACT, SCRFD, YUNET
 
 SCORE = ROOT.parent / "shared" / "data" / "score.py"
-
-
-def sharpening(path: Path) -> Path:
-    """NAFNet's official layout with weights that add a Laplacian: every block passes its input on."""
-    network = networks.nafnet()
-    state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
-    for channel in range(3):
-        kernel = torch.full((3, 3), -0.25)
-        kernel[1, 1] = 2.0
-        state["intro.weight"][channel, channel] = kernel
-        state["ending.weight"][channel, channel, 1, 1] = 1.0
-    return networks.save(state, path, key="params")
 
 
 def truth_of(pick: Any) -> dict[str, dict[str, Any]]:
@@ -73,7 +60,7 @@ def run(chosen: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFact
         "faces.embedder": str(ARCFACE),
         "face_restore.model": networks.save(networks.restoreformer(), folder / "restore.pth", key="params_ema"),
         "upscale.model": str(COMPACT),
-        "deblur.model": sharpening(folder / "deblur.pth"),
+        "deblur.model": networks.sharpening(folder / "deblur.pth"),
         "filter.blur_threshold": "0",
         "filter.edge_score": "0",
         "identity.min_cluster_size": "2",

@@ -100,3 +100,15 @@ def save(network: nn.Module | dict[str, Tensor], path: Path, *, key: str | None 
     state = network.state_dict() if isinstance(network, nn.Module) else network
     torch.save(state if key is None else {key: state}, path)
     return path
+
+
+def sharpening(path: Path) -> Path:
+    """NAFNet's official layout with weights that add a Laplacian: every block passes its input on."""
+    network = nafnet()
+    state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+    for channel in range(3):
+        kernel = torch.full((3, 3), -0.25)
+        kernel[1, 1] = 2.0
+        state["intro.weight"][channel, channel] = kernel
+        state["ending.weight"][channel, channel, 1, 1] = 1.0
+    return save(state, path, key="params")

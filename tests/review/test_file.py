@@ -51,7 +51,10 @@ def test_no_file_is_no_decision(tmp_path: Path):
         ('[[decision]]\ndo = "split"\ninstances = "a"', "instances must be a list of texts"),
         ('[[decision]]\ndo = "split"\ninstances = ["a"]\nlook = 3', "look must be a text, got 3"),
         ('[[decision]]\ndo = "move"\ninstances = ["a"]\ncharacter = "unknown"', "is no character's name"),
-        ('[[decision]]\ndo = "split"\ninstances = ["a"]\nwho = "b"', "who is not a key; allowed: augment, character, do"),
+        (
+            '[[decision]]\ndo = "split"\ninstances = ["a"]\nwho = "b"',
+            "who is not a key; allowed: augment, character",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str):

@@ -1,7 +1,7 @@
 // The review page: characters on the left, their pictures in the middle, the one under the cursor on the right.
 
 import { again, canRedo, decide, details, discard, load, onChange, picture, poll, redo, standing, state, undo } from "./store.js";
-import { askFor, button, byId, count, el } from "./dom.js";
+import { askFor, button, byId, count, el, fill } from "./dom.js";
 import { ENHANCEMENTS, Look } from "./look.js";
 import { Sheet } from "./sheet.js";
 import { Training } from "./training.js";
@@ -143,7 +143,7 @@ function drawStatus() {
   if (state.problem) lines.push(el("p", {}, `${state.problem}. Until that is mended, nothing can be decided here.`));
   if (!state.writable && !state.problem) lines.push(el("p", {}, "This folder is read-only: you can look, but no decision can be saved."));
   if (state.unsaved.length) {
-    lines.push(el("p", {}, `${count(state.unsaved.length, "decision is", "decisions are")} not saved: ${state.unsaved[0].error} They wait in this browser.`),
+    lines.push(el("p", {}, `${count(state.unsaved.length, "decision is", "decisions are")} not saved: ${state.unsaved[0].error.replace(/\.$/, "")}. They wait in this browser.`),
       el("div", {}, button("Try again", again, { class: "main" }), button("Copy as TOML", copyUnsaved), button("Discard", discard)));
   }
   banner.replaceChildren(...lines);
@@ -170,7 +170,7 @@ function inspect(row) {
   const facts = el("dl", { class: "numbers" });
   const shown = el("div", { class: "pair" }, shot("before", row, "as it came"), shot("thumbs", row, "finished"));
   const why = [row.status, row.reason && row.reason.toLowerCase(), row.verdict].filter(Boolean).join(" · ");
-  panel.replaceChildren(shown,
+  fill(panel, shown,
     el("p", { class: "key" }, el("bdi", {}, row.key)),
     el("p", {}, el("b", { class: row.status }, why), row.reviewed ? el("span", { class: "dim" }, " by you") : null),
     el("p", { class: "dim" }, el("bdi", {}, row.character), row.changed ? " · changed since the last run" : ""),
@@ -212,6 +212,7 @@ function drawActs(rows) {
   const many = sheet.selected.size;
   const focus = bar.contains(document.activeElement) ? document.activeElement.dataset.act : null;
   const acts = [
+    ["Enter", "Look", rows.length > 0],
     ["x", "Reject", rows.some((r) => r.status !== "rejected")],
     ["k", "Keep", rows.some((r) => r.restorable && (r.status !== "kept" || r.flagged))],
     ["g", "Move", rows.length > 0],
@@ -222,9 +223,9 @@ function drawActs(rows) {
   bar.replaceChildren(
     el("span", { class: "how-many", "aria-live": "polite" }, many ? `${many.toLocaleString("en")} selected` : rows.length ? "1 picture" : "none"),
     ...acts.map(([key, label, can]) => {
-      const one = button("", () => act(key), { disabled: !can, title: key.toUpperCase() });
+      const one = button("", () => act(key), { disabled: !can, title: key.length > 1 ? key : key.toUpperCase() });
       one.dataset.act = key;
-      one.append(label, el("kbd", { "aria-hidden": true }, key.toUpperCase()));
+      one.append(label, el("kbd", { "aria-hidden": true }, key.length > 1 ? "↵" : key.toUpperCase()));
       return one;
     }),
     many ? button("Clear", () => sheet.clear()) : "");
@@ -254,7 +255,8 @@ function standFor(name) {
 async function act(key) {
   const rows = sheet.chosen();
   const others = numbered.filter((name) => name !== seen.character);
-  if (key === "x") {
+  if (key === "Enter") look.show();
+  else if (key === "x") {
     const these = rows.filter((r) => r.status !== "rejected" && r.status !== "error");
     if (these.length) await decide({ do: "reject", instances: keys(these) });
   } else if (key === "k") {
@@ -299,7 +301,7 @@ async function act(key) {
     const who = seen.character ?? sheet.row?.character;
     if (who && who !== UNKNOWN) training.show(who);
   }
-  if (look.open) look.show();
+  if (look.open && key !== "Enter") look.show();
 }
 
 function freeName() {

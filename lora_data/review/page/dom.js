@@ -9,9 +9,13 @@ export function el(name, properties = {}, ...children) {
     else if (key in element && key !== "list") element[key] = value;
     else element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...present(children));
   return element;
 }
+
+const present = (children) => children.filter((child) => child !== null && child !== undefined && child !== false);
+
+export const fill = (element, ...children) => element.replaceChildren(...present(children));
 
 export const byId = (id) => document.getElementById(id);
 

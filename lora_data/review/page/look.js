@@ -53,6 +53,9 @@ export class Look {
         el("div", { class: "end" },
           button("Reject", () => this.told.act("x"), { title: "X" }),
           button("Keep", () => this.told.act("k"), { title: "K" })),
+        el("details", {}, el("summary", {}, "Its numbers"),
+          el("dl", { class: "numbers" }, ...[["file", found.source], ...found.numbers, ...(found.caption ? [["caption", found.caption]] : [])]
+            .map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, text)))))),
       ),
     );
     if (!this.dialog.open) this.dialog.showModal();

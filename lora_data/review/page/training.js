@@ -10,8 +10,8 @@ const RANGES = [
   { key: "contrast", label: "Contrast", max: 0.05, step: 0.01, text: (v) => `±${Math.round(v * 100)} %`, to: (v) => [round(1 - v), round(1 + v)], from: ([low, high]) => round(Math.max(1 - low, high - 1)) },
   { key: "crop_scales", label: "Closest crop", max: 0.2, step: 0.05, text: (v) => `${Math.round((1 - v) * 100)} %`, to: (v) => (v ? [...new Set([round(1 - v), round(1 - v / 2), 1])] : [1]), from: (scales) => round(1 - Math.min(...scales)) },
   { key: "noise_std", label: "Noise", max: 0.01, step: 0.001, text: (v) => v.toFixed(3), to: (v) => v, from: (v) => v },
-  { key: "noise_probability", label: "How often noise", max: 1, step: 0.05, text: (v) => `${Math.round(v * 100)} %`, to: (v) => v, from: (v) => v },
-  { key: "horizontal_flip", label: "How often flipped", max: 1, step: 0.05, text: (v) => `${Math.round(v * 100)} %`, to: (v) => v, from: (v) => v },
+  { key: "noise_probability", label: "Noisy share", max: 1, step: 0.05, text: (v) => `${Math.round(v * 100)} %`, to: (v) => v, from: (v) => v },
+  { key: "horizontal_flip", label: "Flipped share", max: 1, step: 0.05, text: (v) => `${Math.round(v * 100)} %`, to: (v) => v, from: (v) => v },
 ];
 const round = (value) => Math.round(value * 1000) / 1000;
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
@@ -106,8 +106,8 @@ export class Training {
     return el("div", { class: "draw-row" },
       el("figure", {}, el("img", { src: still, alt: key }), el("figcaption", {}, "as it is")),
       ...draws.map(({ src, numbers: n }) => el("figure", {}, el("img", { src, alt: `${key}, drawn` }),
-        el("figcaption", {}, `crop ${n.scale} · turn ${n.rotation}°${n.flip ? " · flipped" : ""}`,
-          el("br"), `light ${n.brightness} · contrast ${n.contrast}${n.noise ? ` · noise ${n.noise}` : ""}`))));
+        el("figcaption", {}, `crop ${n.scale.toFixed(2)} · turn ${n.rotation.toFixed(1)}°${n.flip ? " · flipped" : ""}`,
+          el("br"), `light ${n.brightness.toFixed(2)} · contrast ${n.contrast.toFixed(2)}${n.noise ? ` · noise ${n.noise}` : ""}`))));
   }
 
   async save() {
