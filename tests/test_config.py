@@ -98,3 +98,18 @@ def test_a_missing_file_is_named(tmp_path: Path):
 def test_the_tree_reads_back_to_the_same_configuration():
     config = load_config(overrides=["characters.luca.token=luca", "augment.noise_std=0.005"])
     assert parse_config(as_tree(config)) == config
+
+
+def test_what_a_person_decided_is_taken_where_the_file_says_nothing(tmp_path: Path):
+    sample = ShardSample("a", "luca", 4, 4, {"webp": b""})
+    told = {"luca": {"symmetric": True, "augment": {"horizontal_flip": 0.5, "rotation": [-1, 1]}}}
+    write_shards(tmp_path / "shards", [sample], max_bytes=10_000, characters=told)
+    path = tmp_path / "train.toml"
+    path.write_text(f'[data]\nshards = "{tmp_path / "shards"}"\n[characters.luca.augment]\nrotation = [-2, 2]\n')
+    luca = load_config(path).characters["luca"]
+    assert (luca.symmetric, luca.augment.horizontal_flip, luca.augment.rotation) == (True, 0.5, (-2, 2))
+    assert load_config(path, decided=False).characters["luca"].symmetric is False
+    assert load_config(shards=tmp_path / "shards").characters["luca"].augment.rotation == (-1, 1)
+    # who takes the symmetry back takes the flip back
+    luca = load_config(path, overrides=["characters.luca.symmetric=false"]).characters["luca"]
+    assert luca.augment.horizontal_flip == 0

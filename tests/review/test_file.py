@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lora_data.decisions import Decision, missing
 from lora_data.errors import ConfigError
-from lora_data.review.file import read_decisions
+from lora_data.review.file import append_decision, read_decisions
 
 WHOLE = """
 # by hand
@@ -70,3 +73,27 @@ def test_missing_instances_are_named():
     assert missing([decision], ["a", "b", "c"]) == []
     (line,) = missing([decision], ["b"])
     assert line == "review.toml, decision 4: merge names instances that are not in INPUT: a, c"
+
+
+texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30).filter(str.strip)
+
+
+@given(
+    st.lists(texts, min_size=2, max_size=8, unique=True),
+    texts.filter(lambda name: name != "unknown"),
+    st.dictionaries(st.sampled_from(["rotation", "brightness"]), st.just([0.95, 1.0]), max_size=1),
+    texts,
+)
+def test_what_is_appended_is_read_back(instances: list[str], name: str, augment: dict[str, object], remark: str):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "review.toml"
+        decisions = [
+            Decision(do="merge", instances=tuple(instances), character=name, look=name, id="a"),
+            Decision(do="symmetric", character=name, symmetric=False),
+            Decision(do="augment", character=name, augment=augment),
+            Decision(do="accept", instances=tuple(instances), enhancement="deblur"),
+            Decision(do="undo", of="a"),
+        ]
+        for decision in decisions:
+            append_decision(path, decision, remark)
+        assert list(read_decisions(path)) == decisions

@@ -49,6 +49,11 @@ def test_a_stranger_is_flagged_and_stays():
     assert made.core_similarity == pytest.approx(0, abs=0.05)
 
 
+def test_what_a_person_restored_is_not_flagged():
+    stranger = row("x", np.array([0, 0, 1, 0], np.float32), "ann", tracklet=7, reviewed="restore")
+    assert Consistency().apply([*film(), stranger])[-1].flagged is None
+
+
 def test_whoever_looks_like_another_is_flagged():
     assert flags([*film(), row("x", BEN, "ann", tracklet=7)])["x"] == "far_from_core"
     between = units((0.5 * ANN + 0.5 * BEN)[None])[0]

@@ -116,3 +116,25 @@ def test_laws(decisions: list[Decision], order: list[int]):
         assert (record.character == UNKNOWN) == (record.status == "rejected")
     if decisions:
         assert {seen[key][0] for key in decisions[-1].instances} == {decisions[-1].character}
+
+
+def test_who_was_found_stays_known():
+    rows = decided(
+        Decision(do="move", instances=("a1",), character="luca"), Decision(do="move", instances=("a1",), character="x")
+    )
+    assert (rows["a1"].character, rows["a1"].found_character, rows["a1"].found_cluster) == ("x", "character_00", 0)
+    assert rows["a0"].found_character is None
+
+
+def test_a_person_s_word_about_single_instances():
+    word = {"a0": "reject", "x": "restore", "e": "restore", "i": "restore"}
+    rows = [
+        *ROWS,
+        row("e", 0).decide("error", "ingest", "damaged"),
+        row("i", 0).decide("rejected", "ingest", "small_mask", 3.0, 8.0),
+    ]
+    given = [r.replace(reviewed=word.get(r.key)) for r in rows]
+    found = {r.key: r for r in Decide(decisions=()).apply(given)}
+    assert (found["a0"].status, found["a0"].stage, found["a0"].reason) == ("rejected", "decide", "person")
+    assert (found["x"].status, found["x"].reason, found["x"].value) == ("kept", None, None)
+    assert (found["e"].status, found["i"].status) == ("error", "rejected")  # there is no picture of either

@@ -45,6 +45,11 @@ def test_the_best_is_kept_and_the_rest_point_at_it() -> None:
     assert result[0].limit == 0.95
 
 
+def test_what_a_person_restored_is_nobody_s_copy() -> None:
+    records = [make("a", sharpness=9.0), make("b", reviewed="restore"), make("c", reviewed="restore")]
+    assert outcome(records) == {"a": "b", "b": None, "c": None}
+
+
 @pytest.mark.parametrize(
     ("better", "worse"),
     [

@@ -97,6 +97,11 @@ def test_what_stays(changes: dict[str, Any]) -> None:
     assert found.flagged is None
 
 
+def test_what_a_person_restored_passes() -> None:
+    (judged,) = judge(record(laplacian_variance=1.0, matte_components=9, touches_edge=0.0, reviewed="restore"))
+    assert (judged.status, judged.flagged) == ("kept", None)
+
+
 def test_floating_parts_inside_the_canvas_are_flagged() -> None:
     (found,) = judge(record(matte_components=6, touches_edge=0.03))
     assert found.status == "kept"

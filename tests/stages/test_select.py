@@ -54,6 +54,14 @@ def test_quality_decides_between_equals() -> None:
     assert kept(records, target=(1, 2)) == ["a2", "b0"]
 
 
+def test_what_a_person_restored_is_taken_first_and_all_of_it() -> None:
+    crowd = [make(f"a{n}", 0.001 * n) for n in range(6)]
+    words = {"a4": "restore", "a5": "restore"}
+    records = [r.replace(reviewed=words.get(r.key)) for r in [*crowd, make("b", 0.8), make("c", 1.5)]]
+    assert kept(records, target=(1, 3)) == ["a4", "a5", "c"]
+    assert kept(records, target=(1, 1)) == ["a4", "a5"]
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lora_data.decisions import Settings
 from lora_data.manifest import Record
 from lora_data.shards import read_index
 from lora_data.stages.write import Write, caption_of, lineage
@@ -63,6 +64,14 @@ def test_only_what_is_kept_is_written_sorted_by_character_and_key(tmp_path: Path
     data = (tmp_path / "shards" / entry.shard).read_bytes()
     offset, size = entry.files["txt"]
     assert data[offset : offset + size] == b"a 3d render of mna"
+
+
+def test_the_index_carries_what_training_was_told(tmp_path: Path):
+    told = {"mina": Settings(True, {"horizontal_flip": 0.5}), "bruno": Settings(None, None), "gone": Settings(False)}
+    Write().write(tmp_path / "shards", [record("a", character="mina")], lambda key: key.encode(), {}, told)
+    assert read_index(tmp_path / "shards").characters == {
+        "mina": {"symmetric": True, "augment": {"horizontal_flip": 0.5}}
+    }
 
 
 def test_a_shard_size_below_zero_is_refused():
