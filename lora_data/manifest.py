@@ -80,9 +80,7 @@ class Record:
     face_restore_reason: str | None = None
     face_restore_review: Answer | None = None  # what a person said about it
     face_restore_hue_shift: float | None = None
-    face_restore_gain: float | None = (
-        None  # Laplacian variance over the original's; None: not judged
-    )
+    face_restore_gain: float | None = None  # Laplacian variance over the original's; None: not judged
     face_restore_value: float | None = None  # what was measured where it was taken back
     face_restore_limit: float | None = None  # what it was held against
     upscale: Outcome = "no"
