@@ -12,7 +12,7 @@ from lora_data.manifest import Record
 from lora_data.report.captions import gain_of, shift_of
 from lora_data.report.words import ENHANCEMENTS, OUTCOMES
 
-PAIRS = 240
+PAIRS = 1000
 """Most before/after pairs per enhancement and outcome; every kept picture shows its own in the contact sheet."""
 
 Measure = Callable[[Record], float | None]
