@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lora_data.manifest import Record
-from lora_data.store import PixelStore
+from lora_data.store import THUMBNAIL
 
 THUMBS = {"after": "thumbs", "before": "before"}
 """Kind of picture in the report: its folder in ``OUT/cache``."""
@@ -31,9 +31,8 @@ class Pictures:
     """
 
     def __init__(self, cache: Path) -> None:
-        self._store = PixelStore(cache)
-        self._folders = {**THUMBS, PROPOSED: PROPOSED}
-        self._there = {kind: _names(cache / name) for kind, name in self._folders.items()}
+        self._folders = {kind: cache / name for kind, name in {**THUMBS, PROPOSED: PROPOSED}.items()}
+        self._there = {kind: _names(folder) for kind, folder in self._folders.items()}
         self._used: set[tuple[str, str]] = set()
         self._drawn: dict[str, bytes] = {}
 
@@ -42,15 +41,13 @@ class Pictures:
         name = f"{key}.webp"
         if not _KEY.fullmatch(key) or name not in self._there[kind]:
             return None
-        self._used.add((kind, key))
+        self._used.add((kind, name))
         return f"thumbs/{kind}/{name}"
 
     def add(self, key: str, number: int, picture: np.ndarray) -> str:
         """Take in a drawn picture, uint8 RGB ``[h, w, 3]``; where the page finds it."""
         name = f"{key}.{number}.webp"
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "WEBP", quality=80, method=4)
-        self._drawn[name] = buffer.getvalue()
+        self._drawn[name] = _webp(Image.fromarray(picture))
         return f"thumbs/{DRAWN}/{name}"
 
     def any(self, records: Sequence[Record]) -> bool:
@@ -62,12 +59,12 @@ class Pictures:
         kinds = {kind for kind, _ in self._used} | set(THUMBS) | ({DRAWN} if self._drawn else set[str]())
         for kind in sorted(kinds):
             (folder / kind).mkdir(parents=True)
-        small = PixelStore(folder)
-        for kind, key in sorted(self._used):
+        for kind, name in sorted(self._used):
+            source, target = self._folders[kind] / name, folder / kind / name
             if kind == PROPOSED:
-                small.save_thumbnail(kind, key, *self._store.load(kind, key))
+                target.write_bytes(_thumbnail(source))
             else:
-                shutil.copyfile(self._store.path(self._folders[kind], key), small.path(kind, key))
+                shutil.copyfile(source, target)
         for name, data in self._drawn.items():
             (folder / DRAWN / name).write_bytes(data)
 
@@ -79,3 +76,17 @@ def tile_id(key: str) -> str | None:
 
 def _names(folder: Path) -> set[str]:
     return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+
+
+def _thumbnail(path: Path) -> bytes:
+    """A small copy of a finished picture, as the run's own thumbnails are."""
+    with Image.open(path, formats=("WEBP",)) as picture:
+        small = picture.convert("RGBA")
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    return _webp(small)
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=80, method=4)
+    return buffer.getvalue()
