@@ -91,7 +91,7 @@ def coverage(kept: Sequence[Record], group: Sequence[Record], own: Figures, film
     if own.views:
         plots.append(_shares("View", own.views, "no face"))
     # positive is the picture's right
-    plots.append(_spread("Head turn", kept, _yaw, 12, ["left", "to the camera", "right"]))
+    plots.append(_spread("Head turn", kept, _yaw, 12, ["left", "front", "right"]))
     plots.append(_spread("Silhouette", kept, _shape, 12, ["wide", "square", "tall"]))
     plots.append(_spread("Light", kept, _light, 12, ["dark", "bright"]))
     if film is not None:

@@ -68,7 +68,10 @@ ENHANCEMENTS = {
 """Column: label."""
 
 OUTCOMES = {
-    "taken_back": ("Taken back", "measured against the original and undone"),
+    "taken_back": (
+        "Taken back",
+        "measured against the original and undone: right is what stayed, the attempt is not kept",
+    ),
     "proposed": ("Proposed", "nothing is changed until a person says so"),
     "applied": ("Applied", "the finished pictures have it"),
 }
