@@ -49,12 +49,15 @@ class Verdict:
         value: What was measured, where a limit was broken.
         limit: That limit.
         hue_shift: Degrees, of what would be kept; None where too few pixels have a hue.
+        gain: How much sharper what would be kept is: Laplacian variance over that of the original, enlarged without a
+            network where the canvas grew; 1 where nothing can be sharpened.
     """
 
     reason: str | None
     value: float | None
     limit: float | None
     hue_shift: float | None
+    gain: float
 
 
 def keep_low_frequencies(
@@ -115,26 +118,26 @@ def judge(
         small = _sized(image.astype(np.float32), before)
         return cv2.GaussianBlur(small, (0, 0), low, borderType=cv2.BORDER_REPLICATE)
 
+    gain = _gain(before, final, inside)
     original, own = coarse(before), coarse(raw)
     own_hue = hue_shift(original, own, inside)
     if own_hue is not None and own_hue > RAW_HUE:
-        return Verdict("hue", own_hue, RAW_HUE, own_hue)
+        return Verdict("hue", own_hue, RAW_HUE, own_hue, gain)
     error = float(((original - own)[inside] ** 2).mean()) if inside.any() else 0.0
     psnr = 10 * math.log10(255**2 / max(error, 1e-9))
     if psnr < limits.low_psnr:
-        return Verdict("low_frequencies", psnr, limits.low_psnr, own_hue)
+        return Verdict("low_frequencies", psnr, limits.low_psnr, own_hue, gain)
     hue = hue_shift(original, coarse(final), inside)
     if hue is not None and hue > limits.hue:
-        return Verdict("hue", hue, limits.hue, hue)
-    gain = _gain(before, final, inside)
+        return Verdict("hue", hue, limits.hue, hue, gain)
     if gain < limits.gain:
-        return Verdict("no_gain", gain, limits.gain, hue)
+        return Verdict("no_gain", gain, limits.gain, hue, gain)
     change = face() if face is not None else None
     if change is not None and change.similarity < limits.identity:
-        return Verdict("identity", change.similarity, limits.identity, hue)
+        return Verdict("identity", change.similarity, limits.identity, hue, gain)
     if change is not None and change.moved is not None and change.moved > limits.moved:
-        return Verdict("landmarks", change.moved, limits.moved, hue)
-    return Verdict(None, None, None, hue)
+        return Verdict("landmarks", change.moved, limits.moved, hue, gain)
+    return Verdict(None, None, None, hue, gain)
 
 
 def _gain(before: np.ndarray, final: np.ndarray, inside: np.ndarray) -> float:

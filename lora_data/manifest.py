@@ -80,12 +80,14 @@ class Record:
     face_restore_reason: str | None = None
     face_restore_review: Answer | None = None  # what a person said about it
     face_restore_hue_shift: float | None = None
+    face_restore_gain: float | None = None  # Laplacian variance over the original's; None: not judged
     face_restore_value: float | None = None  # what was measured where it was taken back
     face_restore_limit: float | None = None  # what it was held against
     upscale: Outcome = "no"
     upscale_reason: str | None = None
     upscale_review: Answer | None = None
     upscale_hue_shift: float | None = None
+    upscale_gain: float | None = None
     upscale_value: float | None = None
     upscale_limit: float | None = None
     upscale_scale: int | None = None  # how much larger the finished canvas is than the decoded one; None: not
@@ -93,6 +95,7 @@ class Record:
     deblur_reason: str | None = None
     deblur_review: Answer | None = None
     deblur_hue_shift: float | None = None
+    deblur_gain: float | None = None
     deblur_value: float | None = None
     deblur_limit: float | None = None
     colour: Outcome = "no"

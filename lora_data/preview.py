@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-from lora_data.augment import AugmentedBatch, AugmentSummary, Batch, CharacterAugment
-from lora_data.augment.params import HOLDS
-from lora_data.augment.summary import OUTCOMES
+from lora_data.augment import AugmentSummary, Batch, CharacterAugment
+from lora_data.draws import Draw, drawn, spread, target_of
 from lora_data.errors import ShardError
 from lora_data.shards import SampleEntry
 from lora_data.train.dataset import ShardDataset
@@ -55,7 +53,7 @@ def write_preview(
         parts.append(_header(f"{character}   {count} images, {state}", draws))
         own = [place for place, sample in enumerate(dataset.samples) if sample.character == character]
         own.sort(key=lambda place: dataset.samples[place].key)
-        for place in _spread(own, samples):
+        for place in spread(own, samples):
             parts.append(_row(dataset.samples[place], dataset.image(place), augment, draws, epoch, summary))
     page = Image.new("RGB", (parts[0].width, sum(p.height for p in parts) + GAP), PAPER)
     top = 0
@@ -67,49 +65,37 @@ def write_preview(
     return summary
 
 
-def _spread(places: Sequence[int], count: int) -> list[int]:
-    chosen = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
-    return [places[i] for i in chosen.tolist()]
-
-
 def _row(
     sample: SampleEntry, picture: np.ndarray, augment: CharacterAugment, draws: int, epoch: int, summary: AugmentSummary
 ) -> Image.Image:
-    scale = CELL / max(picture.shape[:2])
-    target = (max(8, round(picture.shape[0] * scale)), max(8, round(picture.shape[1] * scale)))
-    one = Batch.of_one(picture, sample.key, sample.character, epoch=epoch, target=target)
-    drawn = Batch.of_one(
-        picture, sample.key, sample.character, variants=draws, epoch=epoch, target=target, face=sample.face
-    )
-    made = augment(drawn)
-    summary.add(made)
+    one = Batch.of_one(picture, sample.key, sample.character, epoch=epoch, target=target_of(picture, CELL))
     row = Image.new("RGB", (_width(draws), CELL + TEXT + GAP), PAPER)
     pen = ImageDraw.Draw(row)
     _place(row, Image.fromarray(augment.still(one).pictures()[0]), 0)
     pen.text((GAP, CELL + 2), f"{_short(sample.key)}\n{sample.width} x {sample.height}", INK, _font(12))
-    for place, (cell, text, warn) in enumerate(_cells(made), start=1):
-        _place(row, cell, place)
-        pen.text((GAP + place * (CELL + GAP), CELL + 2), text, WARN if warn else INK, _font(12))
+    made = drawn(sample, picture, augment, draws=draws, side=CELL, epoch=epoch, summary=summary)
+    for place, draw in enumerate(made, start=1):
+        _place(row, _outlined(draw), place)
+        pen.text((GAP + place * (CELL + GAP), CELL + 2), _numbers(draw), WARN if draw.missed else INK, _font(12))
     return row
 
 
-def _cells(made: AugmentedBatch) -> Iterator[tuple[Image.Image, str, bool]]:
-    """Each draw with its matte's outline and its numbers; and whether a constraint did not hold."""
-    for picture, mask, row in zip(made.pictures(), made.mask, made.params.rows(), strict=True):
-        cell = Image.fromarray(picture)
-        matte = Image.fromarray((mask[0].float().numpy() >= 0.5).astype(np.uint8) * 255)
-        line = ImageChops.subtract(matte, matte.filter(ImageFilter.MinFilter(3)))
-        cell.paste(OUTLINE, (0, 0), line)
-        noise = f"  noise {row['noise_std']:.3f}" if row["noise_std"] else ""
-        flip = "  flipped" if row["flip"] else ""
-        outcome = int(row["crop.outcome"])
-        text = (
-            f"crop {row['scale']:.2f}  turn {row['rotation']:+.1f}°  fills {row['crop.ratio']:.0%}{flip}\n"
-            f"light {row['brightness']:.3f}  contrast {row['contrast']:.3f}{noise}"
-        )
-        if outcome != HOLDS:
-            text = text.replace("\n", f"  ({OUTCOMES[outcome]})\n", 1)
-        yield cell, text, outcome != HOLDS
+def _outlined(draw: Draw) -> Image.Image:
+    """A draw with its matte's outline."""
+    cell = Image.fromarray(draw.picture)
+    matte = Image.fromarray(draw.matte.astype(np.uint8) * 255)
+    cell.paste(OUTLINE, (0, 0), ImageChops.subtract(matte, matte.filter(ImageFilter.MinFilter(3))))
+    return cell
+
+
+def _numbers(draw: Draw) -> str:
+    flip = "  flipped" if draw.flipped else ""
+    missed = f"  ({draw.missed})" if draw.missed else ""
+    noise = f"  noise {draw.noise:.3f}" if draw.noise else ""
+    return (
+        f"crop {draw.crop:.2f}  turn {draw.turn:+.1f}°  fills {draw.fills:.0%}{flip}{missed}\n"
+        f"light {draw.light:.3f}  contrast {draw.contrast:.3f}{noise}"
+    )
 
 
 def _place(row: Image.Image, cell: Image.Image, place: int) -> None:

@@ -23,6 +23,7 @@ LAYERS = [
     ["config"],
     ["augment"],
     ["train"],
+    ["draws"],
     ["enhancements", "engines", "report", "review", "demo", "preview", "export"],
     ["run_json"],
     ["pipeline", "inspection"],

@@ -120,6 +120,7 @@ def test_a_network_that_swaps_or_moves_a_face_is_refused(
     final = np.rint(keep_low_frequencies(before, sharp)).clip(0, 255).astype(np.uint8)
     verdict = judge(before, sharp, final, inside, Limits(), face=lambda: change)
     assert (verdict.reason, verdict.value, verdict.limit) == (reason, value, limit)
+    assert verdict.gain >= 1.1, "it sharpens, whatever else is wrong with it"
 
 
 def test_the_face_is_not_looked_at_where_another_limit_is_broken(small: tuple[np.ndarray, np.ndarray, np.ndarray]):
@@ -129,7 +130,9 @@ def test_the_face_is_not_looked_at_where_another_limit_is_broken(small: tuple[np
         raise AssertionError("nobody asked")
 
     plain = enlarged(before)
-    assert judge(before, plain, plain.astype(np.uint8), inside, Limits(), face=never).reason == "no_gain"
+    verdict = judge(before, plain, plain.astype(np.uint8), inside, Limits(), face=never)
+    assert verdict.reason == "no_gain"
+    assert verdict.value == verdict.gain < 1.1
 
 
 def test_the_colour_of_each_px_comes_back_and_its_detail_stays(small: tuple[np.ndarray, np.ndarray, np.ndarray]):

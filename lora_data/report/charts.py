@@ -142,21 +142,34 @@ def parts_bar(parts: Sequence[tuple[str, int]]) -> Markup:
     return _stretched("parts", 8, body)
 
 
-def columns(counts: Sequence[int]) -> Markup:
-    """A tiny column chart; the labels stand below it, as text."""
-    tallest, step, body = max(counts, default=0) or 1, 1000 / max(len(counts), 1), ""
-    for index, count in enumerate(counts):
-        height = max(40 * count / tallest, 1 if count else 0.5)
-        name = "kept" if count else "none"
-        body += (
-            f'<rect class="{name}" x="{index * step + 12:.1f}" y="{40 - height:.2f}" '
-            f'width="{step - 24:.1f}" height="{height:.2f}"/>'
-        )
-    return _stretched("columns", 40, body)
+def columns(counts: Sequence[int], label: str) -> Markup:
+    """A tiny column chart; ``label`` is what a screen reader says."""
+    return occupied(counts, counts, label)
 
 
-def _stretched(name: str, height: int, body: str) -> Markup:
-    """An SVG 1000 units wide that takes the width it gets; the numbers stand beside it, so readers are spared it."""
-    return Markup(
-        f'<svg class="{name}" viewBox="0 0 1000 {height}" preserveAspectRatio="none" aria-hidden="true">{body}</svg>'
-    )
+def occupied(every: Sequence[int], kept: Sequence[int], label: str) -> Markup:
+    """A tiny column chart of what there is, pale, and what of it was kept, solid; places with nothing have a line.
+
+    Args:
+        every: Counts, from the left.
+        kept: As many, none larger.
+        label: What a screen reader says.
+    """
+    tallest, step, body = max(every, default=0) or 1, 1000 / max(len(every), 1), ""
+    gap = min(12.0, step / 10)
+    for index, counts in enumerate(zip(every, kept, strict=True)):
+        bars = [("none", 0.6)] if not counts[0] else []
+        # one of three hundred must still be seen
+        bars += [(name, max(40 * n / tallest, 2.5)) for name, n in zip(("all", "kept"), counts, strict=True) if n]
+        for name, height in bars if counts[0] != counts[1] else bars[-1:]:
+            body += (
+                f'<rect class="{name}" x="{index * step + gap:.1f}" y="{40 - height:.2f}" '
+                f'width="{step - 2 * gap:.1f}" height="{height:.2f}"/>'
+            )
+    return _stretched("columns", 40, body, label)
+
+
+def _stretched(name: str, height: int, body: str, label: str | None = None) -> Markup:
+    """An SVG 1000 units wide that takes the width it gets; hidden from readers where its numbers stand beside it."""
+    says = 'aria-hidden="true"' if label is None else f'role="img" aria-label="{escape(label)}"'
+    return Markup(f'<svg class="{name}" viewBox="0 0 1000 {height}" preserveAspectRatio="none" {says}>{body}</svg>')

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -16,69 +17,26 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lora_data.characters import TARGET
-from lora_data.manifest import Record
+from lora_data.report.augmentation import augmentation
+from lora_data.report.captions import gain_of, hash_distance, metrics, review_of, shift_of, verdict, why
+from lora_data.report.cast import characters
+from lora_data.report.changes import enhancements
 from lora_data.report.charts import flow_end, parts_bar
-from lora_data.report.contents import (
-    characters,
-    enhancements,
-    families,
-    flow,
-    metrics,
-    notices,
-    rejections,
-    shift_of,
-    verdict,
-)
+from lora_data.report.embedding_map import embedding_map, mark, outliers
+from lora_data.report.flow import decided, flow, notices
+from lora_data.report.left import families, rejections
+from lora_data.report.pictures import PROPOSED, Pictures, tile_id
 from lora_data.report.quality import panels
 from lora_data.report.run_info import RunInfo, read_records, read_run
-from lora_data.report.words import STATUS, number, reason_label, stage_label
+from lora_data.report.words import STATUS, number, pass_label, reason_label, stage_label
 from lora_data.store import write_atomic
-
-PICTURES = {"after": "thumbs", "before": "before"}
-"""Kind of picture in the report: its folder in ``OUT/cache``."""
-
-_KEY = re.compile(r"[A-Za-z0-9_-]+")
-
-
-class Pictures:
-    """The thumbnails that lie in ``OUT/cache``, and those that the page shows.
-
-    Args:
-        cache: ``OUT/cache``.
-    """
-
-    def __init__(self, cache: Path) -> None:
-        self._folders = {kind: cache / name for kind, name in PICTURES.items()}
-        self._there = {
-            kind: {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set[str]()
-            for kind, folder in self._folders.items()
-        }
-        self._used: set[tuple[str, str]] = set()
-
-    def url(self, kind: str, key: str) -> str | None:
-        """Where the page finds a picture, relative to itself; None where there is none."""
-        name = f"{key}.webp"
-        if not _KEY.fullmatch(key) or name not in self._there[kind]:
-            return None
-        self._used.add((kind, name))
-        return f"thumbs/{kind}/{name}"
-
-    def any(self, records: Sequence[Record]) -> bool:
-        """Whether there is a picture of at least one of these."""
-        return any(f"{r.key}.webp" in names for names in self._there.values() for r in records)
-
-    def copy(self, folder: Path) -> None:
-        """Copy every picture that was asked for below a folder."""
-        for kind in PICTURES:
-            (folder / kind).mkdir(parents=True)
-        for kind, name in sorted(self._used):
-            shutil.copyfile(self._folders[kind] / name, folder / kind / name)
 
 
 def write_report(out: Path) -> Path:
-    """Write ``OUT/report`` from what a run left in OUT: the table, ``run.json`` and the thumbnails in ``cache``.
+    """Write ``OUT/report`` from what a run left in OUT: the table, ``run.json``, thumbnails (``cache``) and shards.
 
-    The same OUT gives the same bytes. The folder opens from disk and can be sent to somebody: no network, no script.
+    The same OUT gives the same bytes. The folder opens from disk and can be sent to somebody: no network, and one small
+    script that sorts pairs, which nothing else needs.
 
     Returns:
         The page, ``OUT/report/index.html``.
@@ -88,6 +46,8 @@ def write_report(out: Path) -> Path:
     """
     run, records = read_run(out), read_records(out, embeddings=True)
     pictures = Pictures(out / "cache")
+    script = _template("sort.js")
+    cast = characters(records, run.target or TARGET)
     html = (
         _environment(pictures)
         .get_template("index.html.j2")
@@ -97,14 +57,21 @@ def write_report(out: Path) -> Path:
             total=len(records),
             counts=_counts(Counter(r.status for r in records)),
             flow=flow(records),
+            decided=decided(records),
             notices=notices(records),
-            characters=characters(records, run.target or TARGET),
+            characters=cast,
+            marks={c.name: mark(i, c.name) for i, c in enumerate(cast)},
+            map=embedding_map(records, {c.name: c.anchor for c in cast}),
+            outliers=outliers(records),
             panels=panels(records, run),
+            augmentation=augmentation(out / "shards", run.tree, records, [c.name for c in cast], pictures),
             enhancements=enhancements(records),
             families=families(records),
             rejections=rejections(records),
             errors=[r for r in records if r.status == "error"],
-            style=Markup(files("lora_data.report").joinpath("templates/report.css").read_text(encoding="utf-8")),
+            style=_template("report.css"),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
     report = out / "report"
@@ -127,15 +94,25 @@ def _environment(pictures: Pictures) -> Environment:
         "before": partial(pictures.url, "before"),
         "after": partial(pictures.url, "after"),
         "pictured": pictures.any,
+        "proposed": partial(pictures.url, PROPOSED),
+        "tile_id": tile_id,
         "metrics": metrics,
+        "gain_of": gain_of,
+        "review_of": review_of,
+        "why": why,
+        "hash_distance": hash_distance,
         "verdict": verdict,
         "shift_of": shift_of,
         "flow_end": flow_end,
         "parts_bar": parts_bar,
     }
     environment.globals.update(functions)
-    environment.filters.update(number=number, reason=reason_label, stage=stage_label)
+    environment.filters.update(number=number, reason=reason_label, stage=stage_label, passed=pass_label)
     return environment
+
+
+def _template(name: str) -> Markup:
+    return Markup(files("lora_data.report").joinpath(f"templates/{name}").read_text(encoding="utf-8"))
 
 
 def _swap(report: Path, pictures: Pictures) -> None:
@@ -143,7 +120,7 @@ def _swap(report: Path, pictures: Pictures) -> None:
     fresh, old = report / ".thumbs.new", report / ".thumbs.old"
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
-    pictures.copy(fresh)
+    pictures.write(fresh)
     if (report / "thumbs").exists():
         os.replace(report / "thumbs", old)
     os.replace(fresh, report / "thumbs")

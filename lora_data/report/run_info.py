@@ -42,11 +42,12 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A pass over the instances and how long it took."""
+    """A pass over the instances, how long it took, and how many of them an earlier run had in its cache."""
 
     name: str
     seconds: float | None
     instances: int | None
+    cached: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class RunInfo:
         seed: None where unknown.
         input: INPUT as it was given.
         config: The configuration as indented JSON; empty where unknown.
+        tree: The same as tables.
         limits: The filter's numbers by name; a range is two of them, ``<name>.0`` and ``<name>.1``.
+        hash_limit: Most bits in which the perceptual hashes of near-duplicates differ; None where unknown.
         target: Pictures wanted per character, lowest and highest.
         skipped: What was left out.
         ignored: Files in INPUT that are no pictures.
@@ -74,7 +77,9 @@ class RunInfo:
     seed: int | None
     input: str
     config: str
+    tree: Json
     limits: Mapping[str, float]
+    hash_limit: float | None
     target: tuple[float, float] | None
     skipped: tuple[Skipped, ...]
     ignored: tuple[str, ...]
@@ -105,7 +110,9 @@ def read_run(out: Path) -> RunInfo:
         seed=seed if isinstance(seed, int) else None,
         input=_text(run.get("input")),
         config=json.dumps(config, indent=2, ensure_ascii=False) if config else "",
+        tree=config,
         limits=_numbers(_table(precompute.get("filter"))),
+        hash_limit=_number(_table(precompute.get("deduplicate")).get("phash_threshold")),
         target=_pair(_table(precompute.get("select")).get("target")),
         skipped=tuple(
             Skipped(_text(s.get("stage")), _text(s.get("why")), _text(s.get("turn_on")))
@@ -118,7 +125,7 @@ def read_run(out: Path) -> RunInfo:
             for m in _tables(run.get("models"))
         ),
         passes=tuple(
-            Pass(_text(p.get("name")), _number(p.get("seconds")), _count(p.get("instances")))
+            Pass(_text(p.get("name")), _number(p.get("seconds")), _count(p.get("instances")), _count(p.get("cached")))
             for p in _tables(run.get("passes"))
         ),
         decisions=tuple(_text(name) for name in _list(run.get("decisions"))),

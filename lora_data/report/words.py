@@ -40,6 +40,12 @@ REASONS = {
     "unknown": ("Nobody known", "likeness to the nearest character: an extra, a prop or background"),
     "near_duplicate": ("Near duplicates", "structural similarity (SSIM) to the one that was kept"),
     "crowded": ("Beyond the number wanted", "distance to the nearest one kept, which shows much the same"),
+    # a person
+    "person": ("Rejected by a person", "decided on the review page"),
+    # flags of what is kept
+    "far_from_core": ("Unlike its character", "likeness to the mean of its character"),
+    "nearer_to_other": ("Hardly nearer to its own character than to another", "how much nearer it is"),
+    "same_frame": ("Two of one name in one frame", "one of them must be somebody else"),
 }
 """Reason: label, and what its value measures."""
 
@@ -62,26 +68,57 @@ ENHANCEMENTS = {
 """Column: label."""
 
 OUTCOMES = {
-    "taken_back": ("Taken back", "measured against the original and undone"),
+    "taken_back": (
+        "Taken back",
+        "measured against the original and undone: right is what stayed, the attempt is not kept",
+    ),
     "proposed": ("Proposed", "nothing is changed until a person says so"),
     "applied": ("Applied", "the finished pictures have it"),
 }
 """Outcome other than "no": label, meaning."""
 
+BACK = {
+    "hue": "hue moved",
+    "structure": "structure changed",
+    "low_frequencies": "light or form changed, PSNR",
+    "no_gain": "too little sharper",
+    "identity": "another face",
+    "landmarks": "features of the face moved",
+    "network": "the network’s output was no picture",
+    "memory": "memory ran out",
+    "person": "refused by a person",
+    "motion": "motion blur is proved",
+    "small": "too small to measure",
+}
+"""Why an enhancement was taken back, proposed or done: what the number beside it measures."""
+
+REVIEWS = {"reject": "rejected", "restore": "restored"}
+"""What a person said about a picture: label."""
+
+ANSWERS = {"accept": "Accepted by a person", "refuse": "Refused by a person"}
+"""What a person said about an enhancement: label."""
+
 STAGES = {
     "ingest": "Read",
     "matte": "Matte",
+    "exposure": "Exposure",
     "cast": "Colour cast",
     "faces": "Faces",
     "motion": "Motion",
     "white_balance": "White balance",
+    "face_restore": "Face restoration",
+    "upscale": "Super-resolution",
+    "deblur": "Deblurring",
     "colour": "Colour",
+    "background": "Background",
     "metrics": "Metrics",
     "fingerprint": "Fingerprint",
     "embed": "Appearance",
     "identity": "Identity",
     "references": "References",
+    "decide": "A person",
     "filter": "Filter",
+    "consistency": "Consistency",
     "deduplicate": "Deduplicate",
     "select": "Select",
     "write": "Write",
@@ -108,6 +145,26 @@ def reason_meaning(word: str) -> str:
 def stage_label(word: str) -> str:
     """The label of a stage; an unknown one is spelt out."""
     return STAGES.get(word) or ENHANCEMENTS.get(word) or readable(word)
+
+
+def outcome_reason(text: str) -> str:
+    """Why an enhancement was done or not, spelt out; what is unknown, or a sentence already, stays."""
+    return ", ".join(BACK.get(part, part.replace("_", " ")) for part in text.split(", "))
+
+
+def answer_label(word: str | None) -> str | None:
+    """What a person said about an enhancement."""
+    return None if word is None else ANSWERS.get(word) or readable(word)
+
+
+def pass_label(name: str) -> str:
+    """A pass's stages as a person would write them: "white_balance + deblur" becomes "White balance + Deblurring"."""
+    return " + ".join(stage_label(part) for part in name.split(" + "))
+
+
+def status_order(status: str) -> tuple[int, str]:
+    """Where a status stands among the others; unknown ones last."""
+    return next((i for i, name in enumerate(STATUS) if name == status), len(STATUS)), status
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -158,7 +158,7 @@ class Deblur(NetworkStage):
         network(self.model, "deblur", _KEY, resources.device)
 
     def apply_many(self, instances: Sequence[Instance], resources: Resources) -> list[Instance]:
-        """Deblur those whose ``deblur`` is "proposed"; write ``deblur``, its reason, value, limit and hue shift.
+        """Deblur those whose ``deblur`` is "proposed"; write ``deblur``, its reason, value, limit, hue shift and gain.
 
         Reasons for "taken_back": "hue", "low_frequencies", "no_gain", "identity", "landmarks", "network" (its output
         was no picture), "memory".
@@ -194,6 +194,5 @@ class Deblur(NetworkStage):
         whole = instance.rgb.copy()
         area = (slice(part.top, part.top + final.shape[0]), slice(part.left, part.left + final.shape[1]))
         whole[area] = np.where((part.alpha > 0)[..., None], final, whole[area])
-        if self.review:
-            return instance.replace(proposed=whole, deblur_hue_shift=verdict.hue_shift)
-        return instance.replace(rgb=whole, deblur="applied", deblur_hue_shift=verdict.hue_shift)
+        measured = instance.replace(deblur_hue_shift=verdict.hue_shift, deblur_gain=verdict.gain)
+        return measured.replace(proposed=whole) if self.review else measured.replace(rgb=whole, deblur="applied")

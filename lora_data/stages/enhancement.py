@@ -125,8 +125,8 @@ def to_picture(levels: np.ndarray) -> np.ndarray:
 
 
 def refused(instance: Instance, name: Name, why: Verdict | Refused) -> Instance:
-    """The instance as it was, with the limit that was broken and the value, or what went wrong."""
+    """The instance as it was, with the limit that was broken, the value and the gain, or what went wrong."""
     fields: dict[str, Any] = {name: "taken_back", f"{name}_reason": why.reason}
-    for field in ("value", "limit", "hue_shift"):
+    for field in ("value", "limit", "hue_shift", "gain"):
         fields[f"{name}_{field}"] = getattr(why, field, None)
     return instance.replace(**fields)

@@ -81,7 +81,7 @@ class FaceRestore(NetworkStage):
             raise ConfigError(f"{_KEY}: {self.model} takes {found.least} px, expected {FFHQ_SIZE}")
 
     def apply_many(self, instances: Sequence[Instance], resources: Resources) -> list[Instance]:
-        """Restore, measure; write ``face_restore``, its reason, value, limit and hue shift.
+        """Restore, measure; write ``face_restore``, its reason, value, limit, hue shift and gain.
 
         Reasons for "no": "no_face", "small_face" (the eyes are too close to each other), "full_resolution" (the face is
         at least as large as the network's). For "taken_back": "hue", "low_frequencies", "no_gain", "identity",
@@ -149,5 +149,6 @@ class FaceRestore(NetworkStage):
             face=patch,
             face_restore="applied",
             face_restore_hue_shift=verdict.hue_shift,
+            face_restore_gain=verdict.gain,
             face_embedding=embedder(name).embed(final, aligned.points),
         )

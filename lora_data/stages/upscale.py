@@ -68,7 +68,8 @@ class Upscale(NetworkStage):
         network(self.model, "upscale", _KEY, resources.device)
 
     def apply_many(self, instances: Sequence[Instance], resources: Resources) -> list[Instance]:
-        """Enlarge, measure; write ``upscale``, its reason, value, limit and hue shift, and ``upscale_scale``.
+        """Enlarge, measure; write ``upscale``, its reason, value, limit, hue shift and gain, and
+        ``upscale_scale``.
 
         Reasons for "no": "large". For "taken_back": "hue", "low_frequencies", "no_gain", "identity", "landmarks",
         "network" (its output was no picture), "memory".
@@ -122,4 +123,5 @@ class Upscale(NetworkStage):
             upscale="applied",
             upscale_scale=self.scale,
             upscale_hue_shift=verdict.hue_shift,
+            upscale_gain=verdict.gain,
         )

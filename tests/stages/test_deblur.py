@@ -159,6 +159,8 @@ def test_a_proposal_waits_and_the_picture_stays(monkeypatch: pytest.MonkeyPatch)
     assert made.proposed.shape == given.rgb.shape
     assert made.record.deblur_hue_shift is not None
     assert made.record.deblur_hue_shift <= 1
+    assert made.record.deblur_gain is not None
+    assert made.record.deblur_gain > 1.1
     applied = deblurred(given, review=False)
     assert applied.record.deblur == "applied"
     assert np.array_equal(applied.rgb, made.proposed)

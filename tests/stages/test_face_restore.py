@@ -89,6 +89,8 @@ def test_a_face_is_restored_and_only_the_face(plug: Callable[..., Witness]):
     assert (record.face_restore, record.face_restore_reason) == ("applied", None)
     assert record.face_restore_hue_shift is not None
     assert record.face_restore_hue_shift < 1
+    assert record.face_restore_gain is not None
+    assert record.face_restore_gain > 1.1
     assert record.face_embedding is not None
     assert record.face_embedding.tolist() == [1, 0]
     assert made.alpha is given.alpha

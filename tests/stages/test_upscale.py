@@ -70,6 +70,8 @@ def test_a_small_character_is_enlarged_twice(monkeypatch: pytest.MonkeyPatch, sc
     assert made.alpha.shape == (192, 192)
     assert made.record.upscale_hue_shift is not None
     assert made.record.upscale_hue_shift < 1
+    assert made.record.upscale_gain is not None
+    assert made.record.upscale_gain > 1.1
     # No fringe: the soft edge carries the character's own colour, nothing of the black that was hidden around it.
     edge = (made.alpha > 20) & (made.alpha < 200)
     inside = cv2.resize(given.rgb, (192, 192), interpolation=cv2.INTER_CUBIC)[made.alpha > 250]

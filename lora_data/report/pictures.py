@@ -1,0 +1,92 @@
+"""The pictures of the page: the run's thumbnails, and small copies of what waits for a person or was drawn."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lora_data.manifest import Record
+from lora_data.store import THUMBNAIL
+
+THUMBS = {"after": "thumbs", "before": "before"}
+"""Kind of picture in the report: its folder in ``OUT/cache``."""
+PROPOSED, DRAWN = "proposed", "drawn"
+"""Kinds that are made for the report: thumbnails of enhancements that wait for a person, and augmented pictures."""
+
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Pictures:
+    """The pictures that lie in ``OUT/cache``, and those that the page shows.
+
+    Args:
+        cache: ``OUT/cache``.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._folders = {kind: cache / name for kind, name in {**THUMBS, PROPOSED: PROPOSED}.items()}
+        self._there = {kind: _names(folder) for kind, folder in self._folders.items()}
+        self._used: set[tuple[str, str]] = set()
+        self._drawn: dict[str, bytes] = {}
+
+    def url(self, kind: str, key: str) -> str | None:
+        """Where the page finds a picture, relative to itself; None where there is none."""
+        name = f"{key}.webp"
+        if not _KEY.fullmatch(key) or name not in self._there[kind]:
+            return None
+        self._used.add((kind, name))
+        return f"thumbs/{kind}/{name}"
+
+    def add(self, key: str, number: int, picture: np.ndarray) -> str:
+        """Take in a drawn picture, uint8 RGB ``[h, w, 3]``; where the page finds it."""
+        name = f"{key}.{number}.webp"
+        self._drawn[name] = _webp(Image.fromarray(picture))
+        return f"thumbs/{DRAWN}/{name}"
+
+    def any(self, records: Sequence[Record]) -> bool:
+        """Whether there is a picture of at least one of these."""
+        return any(f"{r.key}.webp" in self._there[kind] for kind in THUMBS for r in records)
+
+    def write(self, folder: Path) -> None:
+        """Write every picture that was asked for below a folder."""
+        kinds = {kind for kind, _ in self._used} | set(THUMBS) | ({DRAWN} if self._drawn else set[str]())
+        for kind in sorted(kinds):
+            (folder / kind).mkdir(parents=True)
+        for kind, name in sorted(self._used):
+            source, target = self._folders[kind] / name, folder / kind / name
+            if kind == PROPOSED:
+                target.write_bytes(_thumbnail(source))
+            else:
+                shutil.copyfile(source, target)
+        for name, data in self._drawn.items():
+            (folder / DRAWN / name).write_bytes(data)
+
+
+def tile_id(key: str) -> str | None:
+    """The id of a picture's tile in its contact sheet; None where the key is none that a run gives."""
+    return f"t-{key}" if _KEY.fullmatch(key) else None
+
+
+def _names(folder: Path) -> set[str]:
+    return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+
+
+def _thumbnail(path: Path) -> bytes:
+    """A small copy of a finished picture, as the run's own thumbnails are."""
+    with Image.open(path, formats=("WEBP",)) as picture:
+        small = picture.convert("RGBA")
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    return _webp(small)
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=80, method=4)
+    return buffer.getvalue()
