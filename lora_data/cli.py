@@ -359,11 +359,12 @@ def _print_summary(summary: Summary) -> None:
     if summary.mirrors:
         print(f"mirror images: {summary.mirrors} kept beside the picture that they mirror; column mirror_of names it")
     if summary.waiting:
-        print(f"waiting: {summary.waiting} deblurrings for a person; precompute.deblur.review=false applies them all")
+        print(f"waiting: {summary.waiting} deblurrings for a person: lora-data review {summary.out}")
     for warning in summary.warnings:
         print(f"look at: {warning}")
     for left in summary.left_out:
         print(f"left out: {left.stage}, {left.why}: {left.turn_on}")
     print(f"shards:  {summary.out / 'shards'}")
     print(f"table:   {summary.out / 'instances.parquet'}")
+    print(f"decide:  lora-data review {summary.out}")
     print(f"report:  {summary.report}")

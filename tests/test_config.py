@@ -6,6 +6,7 @@ import pytest
 
 from lora_data import ConfigError, load_config
 from lora_data.config import as_tree, parse_config
+from lora_data.shards import ShardSample, write_shards
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 from lora_data.decisions import ENHANCED, WHO, Decision, effective, settings
 from lora_data.errors import ConfigError, LoraDataError, RunError
 from lora_data.manifest import Record
-from lora_data.report.contents import metrics, verdict
+from lora_data.report.captions import metrics, verdict
 from lora_data.report.run_info import RUN, RunInfo, read_records, read_run
 from lora_data.report.words import reason_label
 from lora_data.review.file import NAME, append_decision, check_settings, read_decisions

@@ -58,8 +58,12 @@ class Draws:
         tried = Settings(asked.get("symmetric"), asked.get("augment"))
         configured = self._config(character, Settings())
         config = self._config(character, tried)
+        from lora_data.draws import spread
+
         kept = [r for r in self._board.records() if r.status == "kept" and r.character == character]
-        shown = [r for r in _spread(kept) if self._board.picture("final", r.key) is not None]
+        kept.sort(key=lambda r: r.key)
+        places = spread(range(len(kept)), PICTURES)
+        shown = [kept[i] for i in places if self._board.picture("final", kept[i].key) is not None]
         with self._one:
             rows = [self._row(record, config, len(kept), epoch) for record in shown]
         own = config.characters[character]
@@ -82,50 +86,32 @@ class Draws:
 
     def _row(self, record: Record, config: Config, count: int, epoch: int) -> dict[str, object]:
         from lora_data.augment import Batch, CharacterAugment
-        from lora_data.augment.summary import OUTCOMES
+        from lora_data.draws import drawn, target_of
+        from lora_data.shards import SampleEntry
         from lora_data.train.decode import decode_rgba
 
         path = self._board.picture("final", record.key)
         assert path is not None
         picture = decode_rgba(path.read_bytes(), str(path))
-        scale = SIDE / max(picture.shape[:2])
-        target = (max(8, round(picture.shape[0] * scale)), max(8, round(picture.shape[1] * scale)))
+        height, width = picture.shape[:2]
+        sample = SampleEntry(record.key, "", record.character, width, height, {}, face_of(record))
         # plain torch: nothing to compile before the first picture appears, and the same within one level
         augment = CharacterAugment(config, counts={record.character: count}, backend="eager")
-        one = Batch.of_one(picture, record.key, record.character, epoch=epoch, target=target)
-        made = augment(
-            Batch.of_one(
-                picture,
-                record.key,
-                record.character,
-                variants=DRAWS,
-                epoch=epoch,
-                target=target,
-                face=face_of(record),
-            )
-        )
-        numbers = [
-            {
-                **{name: round(float(row[name]), 3) for name in ("scale", "rotation", "brightness", "contrast")},
-                "fills": round(float(row["crop.ratio"]), 3),
-                "noise": round(float(row["noise_std"]), 4),
-                "flip": bool(row["flip"]),
-                "crop": OUTCOMES[int(row["crop.outcome"])],
-            }
-            for row in made.params.rows()
-        ]
+        one = Batch.of_one(picture, record.key, record.character, epoch=epoch, target=target_of(picture, SIDE))
+        draws = drawn(sample, picture, augment, draws=DRAWS, side=SIDE, epoch=epoch)
         return {
             "key": record.key,
             "still": _source(augment.still(one).pictures()[0]),
-            "draws": [{"src": _source(p), "numbers": n} for p, n in zip(made.pictures(), numbers, strict=True)],
+            "draws": [
+                {
+                    "src": _source(draw.picture),
+                    **{name: getattr(draw, name) for name in ("crop", "turn", "light", "contrast", "noise")},
+                    "flipped": draw.flipped,
+                    "missed": draw.missed,
+                }
+                for draw in draws
+            ],
         }
-
-
-def _spread(records: list[Record]) -> list[Record]:
-    """A few, evenly over the keys."""
-    records = sorted(records, key=lambda r: r.key)
-    places = np.linspace(0, len(records) - 1, min(PICTURES, len(records))).round().astype(int)
-    return [records[i] for i in places.tolist()]
 
 
 def _source(picture: np.ndarray) -> str:

@@ -197,7 +197,7 @@ def test_the_preview_is_the_training_s_own(page: tuple[Path, str]):
     assert status == 200
     assert [r["key"] for r in answer["rows"]] == ["a0", "a1"]
     assert len(answer["rows"][0]["draws"]) == 4
-    assert all(d["numbers"]["rotation"] == 0 for r in answer["rows"] for d in r["draws"])
+    assert all(d["turn"] == 0 for r in answer["rows"] for d in r["draws"])
     assert answer["policy"]["rotation"] == [0, 0]
     assert answer["configured"]["rotation"] == [-5, 5]
     status, answer, _ = ask(address, "api/draw", {"character": "character_00", "augment": {"rotation": [0, 9]}})

@@ -105,9 +105,9 @@ export class Training {
   row({ key, still, draws }) {
     return el("div", { class: "draw-row" },
       el("figure", {}, el("img", { src: still, alt: key }), el("figcaption", {}, "as it is")),
-      ...draws.map(({ src, numbers: n }) => el("figure", {}, el("img", { src, alt: `${key}, drawn` }),
-        el("figcaption", {}, `crop ${n.scale.toFixed(2)} · turn ${n.rotation.toFixed(1)}°${n.flip ? " · flipped" : ""}`,
-          el("br"), `light ${n.brightness.toFixed(2)} · contrast ${n.contrast.toFixed(2)}${n.noise ? ` · noise ${n.noise}` : ""}`))));
+      ...draws.map((d) => el("figure", {}, el("img", { src: d.src, alt: `${key}, drawn` }),
+        el("figcaption", {}, `crop ${d.crop.toFixed(2)}${d.missed ? ` (${d.missed})` : ""} · turn ${d.turn.toFixed(1)}°${d.flipped ? " · flipped" : ""}`,
+          el("br"), `light ${d.light.toFixed(2)} · contrast ${d.contrast.toFixed(2)}${d.noise ? ` · noise ${d.noise.toFixed(3)}` : ""}`))));
   }
 
   async save() {
