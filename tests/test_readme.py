@@ -36,10 +36,15 @@ def test_each_lora_data_command_runs(
 ):
     monkeypatch.chdir(tmp_path)
     ours = [shlex.split(c) for c in commands() if shlex.split(c)[0].rpartition("/")[2] == "lora-data"]
-    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report", "preview", "export", "models"}
+    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report", "preview", "export", "models", "review"}
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)  # pyright: ignore[reportUnknownLambdaType]
     for command in ours:
         if not with_weights(command):
             assert main(command[1:]) == 0, (command, capsys.readouterr().err)
+    assert len(opened) == 1
+    assert opened[0].startswith("http://127.0.0.1:")
     assert (tmp_path / "demo_out" / "run" / "report" / "index.html").is_file()
     # What the commands wrote is what the README's loop trains on.
     names: dict[str, Any] = {}
@@ -97,9 +102,9 @@ def test_every_other_command_is_one_that_ci_has_run():
         if words[1].startswith("examples/"):
             assert f'"{words[1].removeprefix("examples/")}"' in run_elsewhere, command
             continue
-        known = ("-m venv .venv", "-e .[precompute,models,examples,dev]", "-m pytest --numprocesses auto")
+        known = ("-m venv .venv", "-e .[precompute,models,review,examples,dev]", "-m pytest --numprocesses auto")
         assert any(k in arguments for k in known), command
-    assert '--editable ".[precompute,models,examples,dev]"' in makefile
+    assert '--editable ".[precompute,models,review,examples,dev]"' in makefile
     assert "-m pytest --numprocesses auto" in makefile
 
 
@@ -110,7 +115,7 @@ def test_the_configuration_is_valid(tmp_path: Path):
     (tmp_path / "small.toml").write_text(small)
     assert load_config(tmp_path / "small.toml").precompute.identity.decisions
     (tmp_path / "review.toml").write_text("".join(decisions))
-    assert [d.character for d in read_decisions(tmp_path / "review.toml")] == ["luca"]
+    assert [d.do for d in read_decisions(tmp_path / "review.toml")] == ["move", "restore", "accept", "augment"]
     path = tmp_path / "readme.toml"
     path.write_text(block, encoding="utf-8")
     config = load_config(path)
