@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LoraDataError as error:
         print(f"lora-data: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nlora-data: stopped; the same command starts again", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nlora-data: {stop if stop.args else 'stopped; the same command starts again'}", file=sys.stderr)
         return 1
 
 
@@ -301,6 +301,9 @@ def _print_summary(summary: Summary) -> None:
         f"{summary.counts[s]} {s}" for s in ("kept", "surplus", "duplicate", "rejected", "error") if s in summary.counts
     ]
     print(f"{total} inputs: {', '.join(parts)}")
+    if summary.known:
+        computed = ": nothing computed" if summary.known == total else ""
+        print(f"{summary.known} of {total} pictures were known{computed}")
     for name in sorted({*summary.kept, *summary.advice}):
         advice = f"  {summary.advice[name]}" if name in summary.advice else ""
         print(f"  {name:<24} {summary.kept.get(name, 0):>5} images{advice}")

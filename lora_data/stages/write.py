@@ -47,18 +47,18 @@ class Write:
         pixels: Callable[[str], bytes],
         characters: dict[str, CharacterSettings],
     ) -> Index:
-        """Write the kept records to ``folder``.
+        """Write the kept records to a new folder (see `lora_data.shards.stage_shards`).
 
         Args:
-            folder: ``OUT/shards``.
+            folder: Where to.
             records: All records; only the kept ones are written, sorted by character and key.
             pixels: The finished WebP of a key.
             characters: Tokens and caption templates.
         """
-        from lora_data.shards import write_shards
+        from lora_data.shards import stage_shards
 
         kept = sorted((r for r in records if r.status == "kept"), key=lambda r: (r.character, r.key))
-        return write_shards(
+        return stage_shards(
             folder, _samples(kept, pixels, characters), max_bytes=round(self.shard_megabytes * 1_000_000)
         )
 
