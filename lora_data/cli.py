@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -118,6 +119,14 @@ def _parser() -> argparse.ArgumentParser:
             act.add_argument("names", nargs="*", metavar="NAME", help="default: all that are here")
         act.set_defaults(run=_models, act=name)
 
+    cache = commands.add_parser("cache", help="what runs keep so that nothing is computed twice: make it smaller")
+    deeds = cache.add_subparsers(required=True, metavar="ACTION")
+    prune = deeds.add_parser("prune", help="remove what the last finished run did not use")
+    prune.add_argument("out", type=Path, metavar="OUT")
+    prune.add_argument("--all", action="store_true", help="remove everything; the next run computes all pictures")
+    prune.add_argument("--max-size", type=_bytes, metavar="SIZE", help="then the oldest, until SIZE (20GB, 500MB) fits")
+    prune.set_defaults(run=_prune)
+
     inspect = commands.add_parser("inspect", help="a table of the characters: what there is, what was kept, what to do")
     inspect.add_argument("out", type=Path, metavar="OUT", help="of a run; OUT/shards will do")
     inspect.set_defaults(run=_inspect)
@@ -137,6 +146,14 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _bytes(text: str) -> int:
+    """A size such as 20GB, 1.5GB or 500MB, in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB)", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be a size such as 20GB or 500MB, got {text!r}")
+    return round(float(found[1]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[found[2].upper()])
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -236,6 +253,24 @@ def _report(options: argparse.Namespace) -> int:
 
     print(write_report(options.out))
     return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from lora_data.results import Results
+    from lora_data.run_lock import run_lock
+
+    cache = options.out / "cache"
+    if not cache.is_dir():
+        raise ConfigError(f"no cache in {options.out}: expected a folder that `lora-data precompute` wrote")
+    with run_lock(cache), Results(cache) as results:
+        gone = results.prune(everything=options.all, most=options.max_size)
+    print(f"removed: {gone.gone} results, {_size(gone.freed)} of pictures")
+    print(f"stayed:  {gone.stayed} results, {_size(gone.kept)} of pictures")
+    return 0
+
+
+def _size(count: int) -> str:
+    return f"{count / 10**9:.2f} GB" if count >= 10**9 else f"{count / 10**6:.1f} MB"
 
 
 def _inspect(options: argparse.Namespace) -> int:

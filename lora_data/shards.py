@@ -121,8 +121,9 @@ def stage_shards(folder: Path, samples: Iterable[ShardSample], *, max_bytes: int
     try:
         for sample in samples:
             writer.add(sample)
-    finally:
         writer.close()
+    finally:
+        writer.abandon()
     index = Index(tuple(writer.shards), tuple(writer.entries))
     write_atomic(folder / INDEX, _dump(index))
     return index
@@ -219,6 +220,11 @@ class _Writer:
         self.shards.append(ShardEntry(self._name, character, len(self._open), path.stat().st_size, file_digest(path)))
         self.entries += self._open
         self._tar, self._open = None, []
+
+    def abandon(self) -> None:
+        """Let go of the file of a shard that was not finished, if there is one."""
+        if self._tar is not None and self._tar.fileobj:
+            self._tar.fileobj.close()
 
 
 def _sample_entry(entry: dict[str, Any]) -> SampleEntry:
