@@ -10,6 +10,7 @@ from lora_data.errors import ConfigError
 from lora_data.models.loaded import path_of
 from lora_data.models.registry import model_named
 from lora_data.models.weights import Weights, models_folder
+from lora_data.results import Results
 from lora_data.stages.faces import Enabled
 
 
@@ -67,6 +68,21 @@ def uses(config: Config) -> list[Use]:
     found = [Use("faces", model) for model in p.faces.models if on.faces]
     found += [Use(name, getattr(p, name).model) for name, switched in on.of_pixels() if switched]
     return [*found, *([Use("embed", p.embed.model)] if p.embed.model else [])]
+
+
+def model_digests(config: Config, results: Results) -> dict[str, tuple[str, ...]]:
+    """Digests of the networks' files by the stage that uses them: what their results depend on."""
+    weights = Weights(models_folder())
+    found: dict[str, tuple[str, ...]] = {}
+    for use in uses(config):
+        path = path_of(use.model)
+        if path is not None:
+            digests = tuple(results.digests([path]).values())
+        else:
+            model = model_named(use.model)
+            digests = tuple(m.sha256 for m in model.members) or (weights.expected(model) or "",)
+        found[use.stage] = (*found.get(use.stage, ()), *digests)
+    return found
 
 
 def left_out(config: Config) -> list[LeftOut]:

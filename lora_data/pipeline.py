@@ -1,50 +1,50 @@
 """Run a recipe: the offline half from a folder of cut-outs to shards, table and report.
 
 A recipe is a list of stages. Consecutive map stages are one pass over the instances' pixels, consecutive network stages
-another; a corpus stage stands between passes and sees the records alone. Pixels wait between passes in ``OUT/cache``.
+another; a corpus stage stands between passes and sees the records alone. What passes computed is kept in ``OUT/cache``
+and found again by the next run (see `lora_data.passes`).
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lora_data.characters import Advice, advice_by_name, auto_differs, faces_by_name, figures
 from lora_data.config import Config
 from lora_data.decisions import Decision, effective, missing, settings, told
-from lora_data.engines.batches import PROPOSED, run_networks
 from lora_data.engines.local import LocalEngine
-from lora_data.enhancements import LeftOut, enhancements, left_out, need_models, uses
-from lora_data.errors import ConfigError, ImageError, ModelError
+from lora_data.enhancements import LeftOut, enhancements, left_out, model_digests, need_models, uses
+from lora_data.errors import ConfigError, ModelError, RunError
+from lora_data.interrupt import Interrupt
 from lora_data.manifest import UNKNOWN, Record, mirrors
+from lora_data.passes import FINAL, Tools, run_recipe, show
 from lora_data.progress import RunProgress
+from lora_data.publish import STAGED, publish
 from lora_data.report import write_report
+from lora_data.results import Results
 from lora_data.review.file import NAME as REVIEW
 from lora_data.review.file import read_decisions
+from lora_data.run_json import NAME as RUN
 from lora_data.run_json import run_json
-from lora_data.sample import Instance
+from lora_data.run_lock import run_lock
 from lora_data.sources import Source, discover
-from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stage
+from lora_data.stage import NetworkStage, Resources, Stage
 from lora_data.stages.cast import MeasureCast
 from lora_data.stages.consistency import same_frame
 from lora_data.stages.deblur import ChooseBlurred, MeasureMotion
 from lora_data.stages.decide import Decide
 from lora_data.stages.fingerprint import Fingerprint
-from lora_data.stages.ingest import Ingest
 from lora_data.stages.matte import Background
 from lora_data.stages.metrics import Exposure, Metrics
 from lora_data.stages.references import References
-from lora_data.store import PixelStore, write_atomic
 from lora_data.table import NAME as TABLE
 from lora_data.table import write_table
-
-BEFORE, AFTER, FINAL = "before", "thumbs", "final"
-"""Kinds of pictures in the cache: thumbnails of what came in and went out, and the finished pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Summary:
         faces: By character: instances with a face that was found, and instances that were looked at.
         mirrors: Kept instances that are mirror images of another kept one.
         waiting: Enhancements that wait for a person.
+        known: Inputs of which nothing had to be computed, since an earlier run had.
         warnings: What a person should look at, a line each.
         report: The page to open.
     """
@@ -76,6 +77,7 @@ class Summary:
     faces: dict[str, tuple[int, int]]
     mirrors: int
     waiting: int
+    known: int
     warnings: list[str]
     report: Path
 
@@ -148,7 +150,8 @@ def precompute(
 
     Raises:
         ConfigError: INPUT, OUT, the configuration or the weights that it names cannot be used; nothing was touched.
-        RunError: The run could not finish.
+        RunError: The run could not finish; what is done is kept, and the same call goes on from there.
+        KeyboardInterrupt: Somebody asked to stop; the same.
     """
     workers = workers if workers is not None else os.cpu_count() or 1
     _check(folder, out, config)
@@ -164,29 +167,38 @@ def precompute(
         raise ConfigError("\n".join(wrong))
     warnings = missing(reviewed, known)
     progress = progress or RunProgress()
-    store = PixelStore(out / "cache")
-    out.mkdir(parents=True, exist_ok=True)
-    passes: list[dict[str, Any]] = []
+    cache = out / "cache"
     try:
-        with LocalEngine(workers) as engine:
-            run = _Run(config.precompute.ingest, store, engine, resources, progress, passes)
-            records = told([Record(source=s.source, key=s.key) for s in found.sources], decisions)
-            records = _run_stages(found.sources, records, stages, run)
-        progress.start("write", sum(r.status == "kept" for r in records))
-        config.precompute.write.write(
-            out / "shards",
-            records,
-            lambda key: store.path(FINAL, key).read_bytes(),
-            config.characters,
-            settings(decisions),
-        )
-        write_table(out / TABLE, records)
-        warnings += same_frame(records)
-        passes.append({"name": "write", "seconds": round(progress.finish(), 3), "instances": len(records)})
-        characters = figures(records)
-        content = run_json(folder, config, effective(reviewed), records, characters, found.ignored, passes, warnings)
-        write_atomic(out / "run.json", content)
-        report = write_report(out)
+        with _held(cache), Results(cache) as results, Interrupt() as interrupt:
+            with LocalEngine(workers, interrupt) as engine:
+                models = model_digests(config, results)
+                tools = Tools(config.precompute.ingest, engine, resources, results, models, progress, interrupt)
+                sources = {s.key: s for s in found.sources}
+                done = run_recipe(records_of(found.sources, decisions), sources, stages, tools)
+            records, finals = done.records, done.pictures[FINAL]
+            warnings += [*([results.warning] if results.warning else []), *same_frame(records)]
+            progress.start("write", sum(r.status == "kept" for r in records))
+            show(cache, results, done.pictures)
+            config.precompute.write.write(
+                out / STAGED,
+                records,
+                lambda key: results.blobs.read(finals[key]),
+                config.characters,
+                settings(decisions),
+            )
+            staged = {name: out / f".{name}.new" for name in (TABLE, RUN)}
+            write_table(staged[TABLE], records)
+            seconds = round(progress.finish(), 3)
+            done.passes.append({"name": "write", "seconds": seconds, "instances": len(records), "cached": 0})
+            characters = figures(records)
+            said = effective(reviewed)
+            content = run_json(folder, config, said, records, characters, found.ignored, done.passes, warnings)
+            staged[RUN].write_bytes(content)
+            publish(out, staged)
+            results.finish()
+            report = write_report(out)
+    except OSError as error:
+        raise RunError(f"{out} cannot be written: {error}; what is done is kept, the same command goes on") from error
     finally:
         progress.close()
     reasons = Counter(r.reason or "" for r in records if r.status == "rejected").most_common()
@@ -202,115 +214,31 @@ def precompute(
         faces=faces_by_name(characters),
         mirrors=len(mirrors(records)),
         waiting=sum(r.status == "kept" and r.deblur == "proposed" for r in records),
+        known=len(records) - len(done.computed),
         warnings=warnings,
         report=report,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """One pass of map stages over instances: read (a source or the cache), apply, store.
+def records_of(sources: Sequence[Source], decisions: Sequence[Decision] = ()) -> list[Record]:
+    """The records at the start of a run: which input, and what a person said about it."""
+    return told([Record(source=s.source, key=s.key) for s in sources], decisions)
 
-    Args:
-        stages: Applied in order.
-        store: The pictures' folder.
-        read: The kind of picture to start from; None: decode the source with ``ingest``.
-        write: The kind of picture to leave.
-        ingest: Decodes sources in the first pass.
+
+@contextmanager
+def _held(cache: Path) -> Generator[None]:
+    """The lock of OUT, the first thing that is written.
+
+    Raises:
+        ConfigError: It cannot be written.
+        RunError: Another run has it.
     """
-
-    stages: tuple[MapStage, ...]
-    store: PixelStore
-    read: str | None
-    write: str
-    ingest: Ingest
-
-    def __call__(self, item: tuple[Record, Source | None]) -> Record:
-        """Run one instance through; what cannot be used comes back as an error record."""
-        record, source = item
-        stage = "ingest"
+    with ExitStack() as stack:
         try:
-            if self.read is not None:
-                instance = Instance(record, *self.store.load(self.read, record.key))
-            else:
-                if source is None:
-                    raise RuntimeError(f"{record.key}: the first pass needs a source")
-                found = self.ingest.read(source)
-                if isinstance(found, Record):
-                    return found
-                instance = found
-                self.store.save_thumbnail(BEFORE, record.key, instance.rgb, instance.alpha)
-            record = instance.record
-            for step in self.stages:
-                stage = step.name
-                instance = step.apply(instance)
-                record = instance.record
-        except ImageError as error:
-            return record.decide("error", stage, error.reason).replace(message=error.message)
+            stack.enter_context(run_lock(cache))
         except OSError as error:
-            if self.read is not None:
-                raise
-            return record.decide("error", stage, "unreadable").replace(message=f"{type(error).__name__}: {error}")
-        self.store.save(self.write, record.key, instance.rgb, instance.alpha)
-        if self.write == FINAL:
-            self.store.save_thumbnail(AFTER, record.key, instance.rgb, instance.alpha)
-        return record
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What a run works with."""
-
-    ingest: Ingest
-    store: PixelStore
-    engine: LocalEngine
-    resources: Resources
-    progress: RunProgress
-    passes: list[dict[str, Any]]
-
-
-def _run_stages(sources: Sequence[Source], records: list[Record], stages: Sequence[Stage], run: _Run) -> list[Record]:
-    """Take the sources and their records through the recipe."""
-    store, progress = run.store, run.progress
-    by_key: dict[str, Source] = {s.key: s for s in sources}
-    groups = [list(group) for _, group in groupby(stages, key=_kind)]
-    last = max(i for i, group in enumerate(groups) if isinstance(group[0], MapStage))
-    before: str | None = None
-    store.clear(PROPOSED)
-    for kind in (BEFORE, AFTER, PROPOSED):
-        store.prepare(kind)
-    for number, group in enumerate(groups):
-        maps = tuple(s for s in group if isinstance(s, MapStage))
-        networks = tuple(s for s in group if isinstance(s, NetworkStage))
-        name = " + ".join(s.name for s in group)
-        running = [r for r in records if r.active]
-        if maps:
-            kind = FINAL if number == last else f"pass{number}"
-            store.prepare(kind)
-            task = Pass(maps, store, before, kind, run.ingest)
-            items = [(r, by_key[r.key] if before is None else None) for r in running]
-            progress.start("read + " + name if before is None else name, len(items))
-            done = run.engine.run(task, items, progress.advance)
-            if before is not None:
-                store.clear(before)
-            before = kind
-        elif networks and before is not None:
-            kind = f"pass{number}"
-            store.prepare(kind)
-            progress.start(name, len(running))
-            done = run_networks(networks, running, store, (before, kind), run.resources, progress.advance)
-            store.clear(before)
-            before = kind
-        else:
-            progress.start(name, len(running))
-            for stage in group:
-                if isinstance(stage, CorpusStage):
-                    records = stage.apply(records)
-            done = []
-        run.passes.append({"name": name, "seconds": round(progress.finish(), 3), "instances": len(running)})
-        changed = {r.key: r for r in done}
-        records = [changed.get(r.key, r) for r in records]
-    return records
+            raise ConfigError(f"OUT cannot be written: {error}; nothing was touched") from None
+        yield
 
 
 def _check(folder: Path, out: Path, config: Config) -> None:
@@ -324,10 +252,6 @@ def _check(folder: Path, out: Path, config: Config) -> None:
         raise ConfigError(f"OUT must be a folder or not be there yet, got the file {out}")
     if out.resolve() == folder.resolve() or out.resolve() in folder.resolve().parents:
         raise ConfigError(f"OUT must not be INPUT or hold it, got INPUT {folder} and OUT {out}")
-
-
-def _kind(stage: Stage) -> str:
-    return "map" if isinstance(stage, MapStage) else "network" if isinstance(stage, NetworkStage) else "corpus"
 
 
 def _resources(config: Config, stages: Sequence[Stage], workers: int, device: str) -> Resources:

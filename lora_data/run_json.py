@@ -21,6 +21,8 @@ from lora_data.models.loaded import path_of
 from lora_data.models.registry import model_named
 from lora_data.models.weights import Weights, models_folder
 
+NAME = "run.json"
+
 
 def run_json(
     folder: Path,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,18 +46,23 @@ class Verdict:
     limit: float
 
 
-def read_masks(path: Path, size: tuple[int, int]) -> Masks:
-    """Read a mask file; every mask must have the frame's ``size`` (height, width).
+def read_masks(data: bytes, name: str, size: tuple[int, int]) -> Masks:
+    """Read the content of a mask file; every mask must have the frame's ``size`` (height, width).
+
+    Args:
+        data: The file's bytes.
+        name: Its name, for messages.
+        size: (height, width).
 
     Raises:
         ImageError: ``bad_masks``: an entry is not as SAM2 writes it, or has another size.
     """
-    content = json.loads(path.read_bytes())
+    content = json.loads(data)
     entries = content["annotations"] if isinstance(content, dict) else content
     encoded: list[Any] = []
     scores: list[float] = []
     for i, entry in enumerate(entries):
-        where = f"{path.name}, mask {i}"
+        where = f"{name}, mask {i}"
         rle = entry.get("segmentation") if isinstance(entry, dict) else None
         if not isinstance(rle, dict) or "counts" not in rle or list(rle.get("size", [])) != list(size):
             got = rle.get("size") if isinstance(rle, dict) else type(rle).__name__

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_data.download import file_digest
+from lora_data.durable import put_folder, sync_file, write_atomic
 from lora_data.errors import ShardError
 
 INDEX = "index.json"
@@ -107,6 +107,26 @@ def write_shards(
 
     Args:
         folder: ``OUT/shards``. What was there is replaced.
+        samples: As for `stage_shards`, as all the rest.
+        max_bytes: The same.
+    """
+    new = folder.with_name(f".{folder.name}.new")
+    index = stage_shards(new, samples, max_bytes=max_bytes, characters=characters)
+    put_folder(new, folder)
+    return index
+
+
+def stage_shards(
+    folder: Path,
+    samples: Iterable[ShardSample],
+    *,
+    max_bytes: int,
+    characters: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Index:
+    """Write samples to shards in a new folder, flushed to the disk.
+
+    Args:
+        folder: Where to. What was there is removed.
         samples: Sorted by character, then key; read lazily, one at a time.
         max_bytes: A shard is closed when the next sample would make it larger than this.
         characters: See `Index`; those without a sample are left out.
@@ -117,25 +137,19 @@ def write_shards(
     Raises:
         ValueError: The samples are not sorted, or a key cannot be a member's name.
     """
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    writer = _Writer(new, max_bytes)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    writer = _Writer(folder, max_bytes)
     try:
         for sample in samples:
             writer.add(sample)
-    finally:
         writer.close()
+    finally:
+        writer.abandon()
     there = {entry.character for entry in writer.entries}
     told = {name: dict(table) for name, table in sorted((characters or {}).items()) if name in there}
     index = Index(tuple(writer.shards), tuple(writer.entries), characters=told)
-    (new / INDEX).write_bytes(_dump(index))
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    write_atomic(folder / INDEX, _dump(index))
     return index
 
 
@@ -227,10 +241,16 @@ class _Writer:
             return
         self._tar.close()
         path = self.folder / self._name
+        sync_file(path)
         character = self._open[0].character
         self.shards.append(ShardEntry(self._name, character, len(self._open), path.stat().st_size, file_digest(path)))
         self.entries += self._open
         self._tar, self._open = None, []
+
+    def abandon(self) -> None:
+        """Let go of the file of a shard that was not finished, if there is one."""
+        if self._tar is not None and self._tar.fileobj:
+            self._tar.fileobj.close()
 
 
 def _sample_entry(entry: dict[str, Any]) -> SampleEntry:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,22 @@ class Source:
     def key(self) -> str:
         """The sample's name: a pure function of ``source``, unique, made of letters, digits, "_" and "-"."""
         return key_of(self.source)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that it is made of."""
+        return tuple(p for p in (self.path, self.mask, self.annotations, self.caption, self.sidecar) if p is not None)
+
+    def digest(self, digests: Mapping[Path, str]) -> str:
+        """What ingest makes of it, as one SHA-256: its name (which tells frame, track and scene), which mask it is, the
+        names of its files (which messages quote) and their contents.
+
+        Args:
+            digests: SHA-256 of each of its files.
+        """
+        said = [self.source, self.index, *([p.name, digests[p]] for p in self.files)]
+        marks = [p is not None for p in (self.mask, self.annotations, self.caption, self.sidecar)]
+        return hashlib.sha256(json.dumps([said, marks]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,36 +187,40 @@ def numbers_of(source: str) -> Numbers:
     )
 
 
-def read_sidecar(path: Path) -> Numbers:
+def read_sidecar(data: bytes, name: str) -> Numbers:
     """Read track, frame, instance and scene from a JSON sidecar; other keys are left alone.
+
+    Args:
+        data: The file's bytes.
+        name: Its name, for messages.
 
     Raises:
         ImageError: ``bad_sidecar``: no JSON object, or a value of the wrong type.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ImageError("bad_sidecar", f"{path.name} is not JSON: {error}") from None
+        raise ImageError("bad_sidecar", f"{name} is not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise ImageError("bad_sidecar", f"{path.name} must hold a JSON object, got {type(content).__name__}")
+        raise ImageError("bad_sidecar", f"{name} must hold a JSON object, got {type(content).__name__}")
 
-    def number(name: str, aliases: Iterable[str] = ()) -> int | None:
-        for alias in (name, *aliases):
+    def number(key: str, aliases: Iterable[str] = ()) -> int | None:
+        for alias in (key, *aliases):
             value = content.get(alias)
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
-                raise ImageError("bad_sidecar", f"{path.name}: {alias} must be a whole number, got {value!r}")
+                raise ImageError("bad_sidecar", f"{name}: {alias} must be a whole number, got {value!r}")
             return value
         return None
 
-    def text(name: str, aliases: Iterable[str] = ()) -> str | None:
-        for alias in (name, *aliases):
+    def text(key: str, aliases: Iterable[str] = ()) -> str | None:
+        for alias in (key, *aliases):
             value = content.get(alias)
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, str)):
-                raise ImageError("bad_sidecar", f"{path.name}: {alias} must be a text or a number, got {value!r}")
+                raise ImageError("bad_sidecar", f"{name}: {alias} must be a text or a number, got {value!r}")
             return str(value)
         return None
 

@@ -31,6 +31,11 @@ class MapStage(ABC):
     """The stage's name in the table, in the configuration and in error messages."""
     version: ClassVar[int] = 1
     """Raised when the same input would give other pixels or numbers than before."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the incoming record that it may read, or overwrite where others wrote before; all others it sees empty
+    (see `lora_data.content_key`)."""
+    foreign: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the configuration that other stages use and `apply` does not."""
 
     def prepare(self) -> None:  # noqa: B027  # most need nothing
         """Open what `apply` needs, so that what is missing is said before anything is touched.
@@ -103,6 +108,10 @@ class NetworkStage(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """As for `MapStage`."""
+    foreign: ClassVar[frozenset[str]] = frozenset()
+    """The same."""
 
     @abstractmethod
     def apply_many(self, instances: Sequence[Instance], resources: Resources) -> list[Instance]:

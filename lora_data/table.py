@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lora_data.durable import put_file
 from lora_data.errors import RunError
 from lora_data.manifest import Record
 
@@ -36,7 +36,7 @@ def write_table(path: Path, records: Sequence[Record]) -> None:
     arrays = [pa.array([_plain(getattr(r, name)) for r in records], columns.field(name).type) for name in columns.names]
     temporary = path.with_name(f".{path.name}.tmp")
     pq.write_table(pa.Table.from_arrays(arrays, schema=columns), temporary)
-    os.replace(temporary, path)
+    put_file(temporary, path)
 
 
 def read_table(path: Path) -> list[Record]:

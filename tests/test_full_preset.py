@@ -128,7 +128,7 @@ def test_only_motion_is_deblurred_and_waits_for_a_person(
     waiting = [r for r in rows.values() if r.deblur == "proposed"]
     assert len(waiting) >= 3  # the network did sharpen, and the gate let it
     for record in waiting:
-        assert (run / "out" / "cache" / "proposed" / f"{record.key}.webp").is_file()
+        assert (run / "out" / "cache" / "accepted" / f"{record.key}.webp").is_file()
     others = {r.deblur_reason for n, r in rows.items() if n not in moved}
     assert others <= {"sharp", "isotropic", "no_texture", "directions_disagree", "silhouette", "face_in_focus", "score"}
 

@@ -11,16 +11,20 @@ import pytest
 from PIL import Image, ImageOps
 
 from lora_data import ConfigError, load_config
-from lora_data.cli import _print_summary
+from lora_data.blobs import Blobs
+from lora_data.commands import print_summary
 from lora_data.demo import make_film
 from lora_data.engines.local import LocalEngine
+from lora_data.engines.map_pass import MapPass
 from lora_data.manifest import Record
-from lora_data.pipeline import Pass, precompute
+from lora_data.pipeline import precompute
 from lora_data.progress import RunProgress
+from lora_data.record_bytes import from_bytes
 from lora_data.shards import read_index
 from lora_data.stages.ingest import Ingest
-from lora_data.store import PixelStore, decode_webp
+from lora_data.store import decode_webp
 from lora_data.table import read_table
+from lora_data.work import Item
 from tests.conftest import DEV, cutout
 
 SMALL = load_config(overrides=["precompute.filter.min_size=32"])  # the film of these tests is tiny
@@ -117,7 +121,7 @@ def test_a_mirror_image_is_kept_and_said(film: Path, run: Path, tmp_path: Path, 
     assert summary.mirrors == 1
     assert json.loads((tmp_path / "out" / "run.json").read_text())["mirror_images"] == 1
     capsys.readouterr()
-    _print_summary(summary)
+    print_summary(summary)
     assert "mirror images: 1 kept" in capsys.readouterr().out
 
 
@@ -135,9 +139,9 @@ def test_workers_and_order_do_not_change_a_byte(film: Path, run: Path, tmp_path:
 
     plain = LocalEngine.run
 
-    def shuffled(self: LocalEngine, function: Any, items: Any, advance: Any = None) -> list[Any]:
+    def shuffled(self: LocalEngine, function: Any, items: Any, arrived: Any) -> list[Any]:
         order = np.random.default_rng(1).permutation(len(items)).tolist()
-        results = plain(self, function, [items[i] for i in order], advance)
+        results = plain(self, function, [items[i] for i in order], lambda i, made: arrived(order[i], made))
         return [results[order.index(i)] for i in range(len(items))]
 
     monkeypatch.setattr(LocalEngine, "run", shuffled)
@@ -154,11 +158,12 @@ def test_a_second_run_into_the_same_folder_gives_the_same_bytes(film: Path, run:
 def test_a_file_that_vanished_is_an_error_row(film: Path, tmp_path: Path):
     from lora_data.sources import Source
 
-    store = PixelStore(tmp_path)
     source = Source(source="gone.png", path=tmp_path / "gone.png")
-    step = Pass((), store, None, "final", Ingest())
-    row = step((Record(source="gone.png", key="gone"), source))
-    assert (row.status, row.reason, row.stage) == ("error", "unreadable", "ingest")
+    step = MapPass((), Blobs(tmp_path), Ingest(), frozenset(), last=True)
+    made = step(Item(Record(source="gone.png", key="gone"), source=source))
+    row = from_bytes(made.fields)
+    assert (row["status"], row["reason"], row["stage"]) == ("error", "unreadable", "ingest")
+    assert not made.lasting
 
 
 @pytest.mark.parametrize("case", ["same", "parent", "file", "full", "missing"])

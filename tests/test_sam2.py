@@ -47,7 +47,7 @@ def of(*masks: np.ndarray, scores: tuple[float, ...] | None = None) -> Masks:
 @pytest.mark.parametrize("form", [compressed, uncompressed])
 def test_both_forms_of_run_lengths_decode_to_the_mask(tmp_path: Path, form: Any):
     mask = box(10, 20, 40, 50) | box(12, 60, 20, 70)
-    masks = read_masks(written(tmp_path / "f.json", [{"segmentation": form(mask)}]), SIZE)
+    masks = read_masks(written(tmp_path / "f.json", [{"segmentation": form(mask)}]).read_bytes(), "f.json", SIZE)
     np.testing.assert_array_equal(masks.decode(0), mask)
 
 
@@ -65,7 +65,7 @@ def test_both_forms_of_run_lengths_decode_to_the_mask(tmp_path: Path, form: Any)
 )
 def test_masks_of_the_wrong_shape_are_named(tmp_path: Path, segmentation: object):
     with pytest.raises(ImageError) as caught:
-        read_masks(written(tmp_path / "f.json", [{"segmentation": segmentation}]), SIZE)
+        read_masks(written(tmp_path / "f.json", [{"segmentation": segmentation}]).read_bytes(), "f.json", SIZE)
     assert caught.value.reason == "bad_masks"
     assert "mask 0" in caught.value.message
 

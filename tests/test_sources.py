@@ -129,7 +129,7 @@ def test_a_sidecar_of_the_wrong_shape_is_named(tmp_path: Path, content: str):
     path = tmp_path / "a.json"
     path.write_text(content)
     with pytest.raises(ImageError) as caught:
-        read_sidecar(path)
+        read_sidecar(path.read_bytes(), path.name)
     assert caught.value.reason == "bad_sidecar"
     assert "a.json" in caught.value.message
 
@@ -137,4 +137,4 @@ def test_a_sidecar_of_the_wrong_shape_is_named(tmp_path: Path, content: str):
 def test_a_sidecar_is_read(tmp_path: Path):
     path = tmp_path / "a.json"
     path.write_text('{"track_id": 3, "frame": 12, "shot": "beach", "other": {}}')
-    assert read_sidecar(path) == Numbers(12, None, "3", "beach")
+    assert read_sidecar(path.read_bytes(), path.name) == Numbers(12, None, "3", "beach")

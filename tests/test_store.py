@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lora_data.store import THUMBNAIL, PixelStore, decode_webp, encode_webp
+from lora_data.store import THUMBNAIL, decode_webp, encode_small, encode_webp
 from tests.conftest import cutout
 
 
@@ -18,21 +16,7 @@ def test_pixels_come_back_bit_for_bit_also_under_alpha_zero(pixels: np.ndarray):
     np.testing.assert_array_equal(np.dstack([rgb, alpha]), pixels)
 
 
-def test_a_store_keeps_kinds_apart_and_clears_one(tmp_path: Path):
-    store = PixelStore(tmp_path)
-    rgb, alpha = cutout(32)
-    for kind in ("a", "b"):
-        store.prepare(kind)
-        store.save(kind, "key", rgb, alpha)
-    store.clear("a")
-    assert not (tmp_path / "a").exists()
-    np.testing.assert_array_equal(store.load("b", "key")[0], rgb)
-
-
-def test_a_thumbnail_is_small_and_never_enlarged(tmp_path: Path):
-    store = PixelStore(tmp_path)
-    store.prepare("t")
+def test_a_thumbnail_is_small_and_never_enlarged():
     for size, expected in ((400, THUMBNAIL), (50, 50)):
-        store.save_thumbnail("t", "key", *cutout(size))
-        rgb, _ = store.load("t", "key")
+        rgb, _ = decode_webp(encode_small(*cutout(size), THUMBNAIL))
         assert rgb.shape[:2] == (expected, expected)

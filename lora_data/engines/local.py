@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from lora_data.errors import RunError
+from lora_data.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,15 +73,17 @@ class LocalEngine:
 
     Args:
         workers: 1 computes in this process; more spawn that many processes at the first `run`.
+        interrupt: Whether somebody asked to stop.
 
     Raises:
         ValueError: ``workers`` is below 1.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, interrupt: Interrupt | None = None) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self.workers = workers
+        self._interrupt = interrupt or Interrupt()
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -94,55 +100,78 @@ class LocalEngine:
         self,
         function: Callable[[Item], Result],
         items: Sequence[Item],
-        advance: Callable[[int], None] | None = None,
+        arrived: Callable[[int, Result], None] | None = None,
     ) -> list[Result]:
         """Apply ``function`` to every item.
 
         Args:
             function: Picklable, small, pure.
             items: Picklable, small (paths and records, not pixels).
-            advance: Called with the number of items that have just been finished.
+            arrived: Called in this process with an item's number and its result as soon as it is there, in any order.
 
         Returns:
             The results in the order of the items.
 
         Raises:
             RunError: A worker process died.
+            KeyboardInterrupt: Somebody asked to stop; what was in hand has arrived.
         """
         if self.workers > 1 and len(items) > 1:
-            return self._run_processes(function, items, advance)
+            return self._run_processes(function, items, arrived)
         results: list[Result] = []
         with single_thread():
-            for item in items:
+            for number, item in enumerate(items):
+                self._interrupt.check()
                 results.append(function(item))
-                if advance is not None:
-                    advance(1)
+                if arrived is not None:
+                    arrived(number, results[-1])
         return results
 
     def _run_processes(
-        self, function: Callable[[Item], Result], items: Sequence[Item], advance: Callable[[int], None] | None
+        self, function: Callable[[Item], Result], items: Sequence[Item], arrived: Callable[[int, Result], None] | None
     ) -> list[Result]:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=keep_freed_memory)
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin)
         done: dict[int, Result] = {}
         pending: dict[Future[Result], int] = {}
         queue = iter(enumerate(items))
         try:
             while len(done) < len(items):
-                while len(pending) < self.workers * _IN_FLIGHT and (entry := next(queue, None)) is not None:
+                if not pending:
+                    self._interrupt.check()
+                while (
+                    not self._interrupt.asked
+                    and len(pending) < self.workers * _IN_FLIGHT
+                    and (entry := next(queue, None)) is not None
+                ):
                     pending[self._pool.submit(_work, function, entry[1])] = entry[0]
                 finished, _ = wait(pending, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    done[pending.pop(future)] = future.result()
-                if advance is not None:
-                    advance(len(finished))
+                    number = pending.pop(future)
+                    done[number] = future.result()
+                    if arrived is not None:
+                        arrived(number, done[number])
         except BrokenProcessPool:
             raise RunError(
-                "a worker process died (killed by the system, perhaps for memory); run the same command again, "
-                "perhaps with fewer --workers"
+                "a worker process died (killed by the system, perhaps for memory); what is done is kept: run the same "
+                "command again, perhaps with fewer --workers"
             ) from None
         return [done[i] for i in range(len(items))]
+
+
+def _begin() -> None:
+    """Make a worker: Ctrl-C is for the process that gives it work, and without that it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
+    giver = multiprocessing.parent_process()
+    assert giver is not None
+
+    def end_with() -> None:
+        giver.join()
+        os._exit(1)
+
+    Thread(target=end_with, daemon=True).start()
 
 
 def _work(function: Callable[[Item], Result], item: Item) -> Result:

@@ -60,6 +60,7 @@ class Colour(MapStage):
     """
 
     name: ClassVar[str] = "colour"
+    reads: ClassVar[frozenset[str]] = frozenset({"colour_review", "wb_red", "wb_green", "wb_blue"})
 
     method: Literal["clahe", "equalise", "none"] = "clahe"
     engine: Literal["opencv", "skimage"] = "opencv"
@@ -97,8 +98,11 @@ class Colour(MapStage):
         """Correct, equalise, measure; write ``colour``, ``colour_reason`` and ``colour_hue_shift``.
 
         The hue shift is that of the equalisation, after white balance. Reasons: ``white balance`` where it acted,
-        joined to ``hue``, ``structure`` (taken back), ``small`` or ``off`` (nothing to equalise).
+        joined to ``hue``, ``structure`` (taken back), ``small`` or ``off`` (nothing to equalise). ``person``: taken
+        back whole, the picture stays as it is.
         """
+        if instance.record.colour_review == "refuse":
+            return instance.replace(colour="taken_back", colour_reason="person")
         balanced = self._balance(instance)
         reasons = [] if balanced is instance.rgb else ["white balance"]
         outcome: Outcome = "no"

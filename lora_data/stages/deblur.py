@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lora_data.limits import Limits, MotionLimits
-from lora_data.manifest import Record
+from lora_data.manifest import Answer, Record
 from lora_data.sample import Instance
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources
-from lora_data.stages.enhancement import Part, part_of, refused, run, same_face, to_levels, to_picture
+from lora_data.stages.enhancement import (
+    Part,
+    by_person,
+    declined,
+    part_of,
+    refused,
+    run,
+    same_face,
+    to_levels,
+    to_picture,
+)
 from lora_data.stages.faces import Enabled
 
 if TYPE_CHECKING:
@@ -38,6 +48,7 @@ class MeasureMotion(MapStage):
 
     name: ClassVar[str] = "motion"
     version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"face_box", "matte_reason"})
 
     below: float = 80.0
     limits: MotionLimits = field(default_factory=MotionLimits)
@@ -111,7 +122,7 @@ class Deblur(NetworkStage):
     """Deblur what is proved to be blurred by motion (strategy 1.2), and nothing else.
 
     Depth of field and a soft render are what the film's makers wanted: never touched. The result is held against the
-    limits; with ``review`` it waits for a person, and the picture stays as it was.
+    limits; with ``review`` it waits for a person, and the picture stays as it was until the person has accepted it.
 
     Args:
         enabled: "auto" (with the preset "full"), or always, or never.
@@ -133,6 +144,8 @@ class Deblur(NetworkStage):
 
     name: ClassVar[str] = "deblur"
     version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"deblur", "deblur_review", "face_points", "upscale_scale"})
+    foreign: ClassVar[frozenset[str]] = frozenset({"enabled", "below", "neighbour_frames", "motion"})
 
     enabled: Enabled = "auto"
     model: str = "nafnet-gopro-64"
@@ -161,12 +174,16 @@ class Deblur(NetworkStage):
         """Deblur those whose ``deblur`` is "proposed"; write ``deblur``, its reason, value, limit, hue shift and gain.
 
         Reasons for "taken_back": "hue", "low_frequencies", "no_gain", "identity", "landmarks", "network" (its output
-        was no picture), "memory".
+        was no picture), "memory", "person".
         """
         from lora_data.models.loaded import network
 
-        parts = resources.each(lambda i: part_of(i, MARGIN) if i.record.deblur == "proposed" else None, instances)
-        pictures = [None if part is None else part.rgb for part in parts]
+        def part(instance: Instance) -> Part | None:
+            wanted = instance.record.deblur == "proposed" and not declined(instance, "deblur")
+            return part_of(instance, MARGIN) if wanted else None
+
+        parts = resources.each(part, instances)
+        pictures = [None if seen is None else seen.rgb for seen in parts]
         made = run(network(self.model, "deblur", _KEY, resources.device), pictures, resources, tile=self.tile)
         work = list(zip(instances, parts, made, strict=True))
         return resources.each(lambda item: self._finished(*item, resources), work)
@@ -178,6 +195,8 @@ class Deblur(NetworkStage):
         from lora_data.matte import bounding_box, interior
         from lora_data.models.tiles import Refused
 
+        if instance.record.deblur == "proposed" and declined(instance, "deblur"):
+            return by_person(instance, "deblur")
         if part is None or made is None:
             return instance
         if isinstance(made, Refused):
@@ -194,5 +213,17 @@ class Deblur(NetworkStage):
         whole = instance.rgb.copy()
         area = (slice(part.top, part.top + final.shape[0]), slice(part.left, part.left + final.shape[1]))
         whole[area] = np.where((part.alpha > 0)[..., None], final, whole[area])
-        measured = instance.replace(deblur_hue_shift=verdict.hue_shift, deblur_gain=verdict.gain)
-        return measured.replace(proposed=whole) if self.review else measured.replace(rgb=whole, deblur="applied")
+        proposal = instance.replace(proposed=whole, deblur_hue_shift=verdict.hue_shift, deblur_gain=verdict.gain)
+        if self.review and instance.record.deblur_review != "accept":
+            return proposal
+        return answered(proposal)["accept"]
+
+
+def answered(instance: Instance) -> dict[Answer, Instance]:
+    """What `Deblur` makes of an instance whose deblurring waits for a person, once the person has answered; empty where
+    none waits."""
+    if instance.proposed is None:
+        return {}
+    plain = Instance(instance.record, instance.rgb, instance.alpha, instance.face)
+    back = by_person(plain, "deblur").replace(deblur_hue_shift=None, deblur_gain=None)
+    return {"accept": plain.replace(rgb=instance.proposed, deblur="applied"), "refuse": back}

@@ -107,6 +107,17 @@ def same_face(
     return lambda: witness(name).compare(part.rgb, final, seen, scale)
 
 
+def declined(instance: Instance, name: Name) -> bool:
+    """Whether a person said no to this enhancement of this picture."""
+    return getattr(instance.record, f"{name}_review") == "refuse"
+
+
+def by_person(instance: Instance, name: Name) -> Instance:
+    """The instance as it was: a person took the enhancement back."""
+    fields: dict[str, Any] = {name: "taken_back", f"{name}_reason": "person"}
+    return instance.replace(**fields)
+
+
 def to_tensor(rgb: np.ndarray) -> Tensor:
     """uint8 ``[h, w, 3]`` as float32 ``[3, h, w]`` in [0, 1]."""
     import torch

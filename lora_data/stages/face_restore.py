@@ -11,7 +11,7 @@ import numpy as np
 from lora_data.limits import Limits
 from lora_data.sample import FacePatch, Instance
 from lora_data.stage import NetworkStage, Resources
-from lora_data.stages.enhancement import face_points, refused, run, to_levels, to_picture
+from lora_data.stages.enhancement import by_person, declined, face_points, refused, run, to_levels, to_picture
 from lora_data.stages.faces import Enabled, embedder, witness
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class FaceRestore(NetworkStage):
 
     name: ClassVar[str] = "face_restore"
     version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"face_points", "face_restore_review", "upscale_scale"})
+    foreign: ClassVar[frozenset[str]] = frozenset({"enabled"})
 
     enabled: Enabled = "auto"
     model: str = "codeformer"
@@ -85,7 +87,7 @@ class FaceRestore(NetworkStage):
 
         Reasons for "no": "no_face", "small_face" (the eyes are too close to each other), "full_resolution" (the face is
         at least as large as the network's). For "taken_back": "hue", "low_frequencies", "no_gain", "identity",
-        "landmarks", "network" (its output was no picture), "memory".
+        "landmarks", "network" (its output was no picture), "memory", "person".
         """
         from lora_data.faces import FFHQ_SIZE
         from lora_data.models.loaded import network
@@ -99,10 +101,12 @@ class FaceRestore(NetworkStage):
         return resources.each(lambda item: self._finished(*item, resources), work)
 
     def _aligned(self, instance: Instance) -> _Aligned | str:
-        """The face on its square, or why there is nothing to restore."""
+        """The face on its square, or why nothing is restored."""
         from lora_data.faces import FFHQ, FFHQ_SIZE, eye_distance, magnification, placed, similarity, warp
         from lora_data.matte import fill_hidden, interior
 
+        if declined(instance, "face_restore"):
+            return "person"
         points = face_points(instance.record)
         if points is None:
             return "no_face"
@@ -124,6 +128,8 @@ class FaceRestore(NetworkStage):
         from lora_data.gate import LOW, STEP, judge, keep_low_frequencies
         from lora_data.models.tiles import Refused
 
+        if aligned == "person":
+            return by_person(instance, "face_restore")
         if isinstance(aligned, str) or made is None:
             return instance.replace(face_restore_reason=aligned)
         if isinstance(made, Refused):

@@ -44,6 +44,7 @@ class Faces(MapStage):
 
     name: ClassVar[str] = "faces"
     version: ClassVar[int] = 2
+    foreign: ClassVar[frozenset[str]] = frozenset({"enabled"})
 
     enabled: Enabled = "auto"
     detectors: tuple[str, ...] = ("insightface-buffalo-l", "yunet")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -15,6 +14,9 @@ from lora_data.manifest import Record
 from lora_data.sample import Instance
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from lora_data.decode import Decoded
     from lora_data.sam2 import Masks, Verdict
     from lora_data.sources import Numbers, Source
@@ -63,20 +65,31 @@ class Ingest:
                 raise ValueError(f"{field} must be in (0, 1], got {getattr(self, field)}")
 
     def read(self, source: Source) -> Instance | Record:
+        """Read and decode a source; as `decode`.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        return self.decode(source, {path: path.read_bytes() for path in source.files})
+
+    def decode(self, source: Source, files: Mapping[Path, bytes]) -> Instance | Record:
         """Decode a source.
+
+        Args:
+            source: Which.
+            files: The content of each of its files.
 
         Returns:
             The instance; or, for a SAM2 mask that is no instance of its own, its rejected record.
 
         Raises:
             ImageError: The file, its mask or its sidecar cannot be used.
-            OSError: The file cannot be read.
         """
         from lora_data.decode import decode, decode_mask
 
-        data = source.path.read_bytes()
+        data = files[source.path]
         decoded = decode(data, self.max_pixels)
-        numbers = self._numbers(source)
+        numbers = self._numbers(source, files)
         record = Record(
             source=source.source,
             key=source.key,
@@ -86,27 +99,27 @@ class Ingest:
             instance=numbers.instance if source.index is None else source.index,
             track=numbers.track,
             scene=numbers.scene,
-            caption=_read_caption(source.caption),
+            caption=None if source.caption is None else _caption(files[source.caption]),
         )
         if source.annotations is not None:
-            return self._cut_out(source, record, decoded)
+            return self._cut_out(source, record, decoded, files[source.annotations])
         alpha = decoded.alpha
         if source.mask is not None:
-            mask = decode_mask(source.mask.read_bytes(), self.max_pixels)
+            mask = decode_mask(files[source.mask], self.max_pixels)
             if mask.shape != alpha.shape:
                 got, wanted = (f"{shape[1]} x {shape[0]}" for shape in (mask.shape, alpha.shape))
                 raise ImageError("bad_mask", f"{source.mask.name} is {got}, the image {wanted}")
             alpha = np.minimum(alpha, mask)
         return _with_box(record, decoded.rgb, alpha)
 
-    def _numbers(self, source: Source) -> Numbers:
+    def _numbers(self, source: Source, files: Mapping[Path, bytes]) -> Numbers:
         """What the name says, overruled by what the sidecar says."""
         from lora_data.sources import Numbers, numbers_of, read_sidecar
 
         named = numbers_of(source.source)
         if source.sidecar is None:
             return named
-        said = read_sidecar(source.sidecar)
+        said = read_sidecar(files[source.sidecar], source.sidecar.name)
         return Numbers(
             named.frame if said.frame is None else said.frame,
             named.instance if said.instance is None else said.instance,
@@ -114,12 +127,12 @@ class Ingest:
             said.scene or named.scene,
         )
 
-    def _cut_out(self, source: Source, record: Record, decoded: Decoded) -> Instance | Record:
+    def _cut_out(self, source: Source, record: Record, decoded: Decoded, annotations: bytes) -> Instance | Record:
         """Cut one mask out of its frame, with the frame's own pixels around and under it."""
         if source.index is None or source.annotations is None:
             raise ImageError("no_masks", "the frame's mask file lists no mask")
         height, width = decoded.alpha.shape
-        masks, verdicts = _judged(source.annotations, (height, width), self)
+        masks, verdicts = _judged(annotations, source.annotations.name, (height, width), self)
         verdict = verdicts[source.index]
         mask = masks.decode(source.index)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -146,19 +159,16 @@ def _with_box(record: Record, rgb: np.ndarray, alpha: np.ndarray) -> Instance:
     return Instance(record.replace(width=width, height=height, box_x=x, box_y=y, box_width=w, box_height=h), rgb, alpha)
 
 
-def _read_caption(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    text = path.read_bytes().decode("utf-8-sig", "replace").strip()
-    return text or None
+def _caption(data: bytes) -> str | None:
+    return data.decode("utf-8-sig", "replace").strip() or None
 
 
 @lru_cache(maxsize=4)
-def _judged(path: Path, size: tuple[int, int], ingest: Ingest) -> tuple[Masks, list[Verdict | None]]:
+def _judged(data: bytes, name: str, size: tuple[int, int], ingest: Ingest) -> tuple[Masks, list[Verdict | None]]:
     """The masks of a frame and their verdicts; neighbouring inputs are masks of one frame, so a few are remembered."""
     from lora_data.sam2 import judge, read_masks
 
-    masks = read_masks(path, size)
+    masks = read_masks(data, name, size)
     verdicts = judge(
         masks,
         background_border=ingest.background_border,

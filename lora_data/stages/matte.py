@@ -48,6 +48,8 @@ class Matte(MapStage):
 
     name: ClassVar[str] = "matte"
     version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"matte_review"})
+    foreign: ClassVar[frozenset[str]] = frozenset({"background"})
 
     refine: Literal["auto", "knn", "geometric", "off"] = "auto"
     background: str = "transparent"
@@ -69,6 +71,8 @@ class Matte(MapStage):
     def apply(self, instance: Instance) -> Instance:
         """Return the instance with its refined matte, nothing under its alpha 0, and the matte's numbers.
 
+        Where a person refused ("taken_back", "person") the matte and the visible colour stay as they came.
+
         Raises:
             ImageError: ``empty_matte``: nothing is left of the matte.
         """
@@ -82,8 +86,10 @@ class Matte(MapStage):
         softness, hidden = contour_softness(alpha), hidden_spread(rgb, alpha)
         pictured = hidden >= self.hidden_background
         clean = softness >= self.soft_contour or bool((alpha > 0).all())
-        outcome: Literal["no", "applied"] = "no"
-        if self.refine == "off" or (self.refine == "auto" and clean):
+        outcome: Literal["no", "applied", "taken_back"] = "no"
+        if instance.record.matte_review == "refuse":
+            outcome, reason, final, visible = "taken_back", "person", alpha, rgb
+        elif self.refine == "off" or (self.refine == "auto" and clean):
             reason = "off" if self.refine == "off" else "clean"
             # A soft edge over a visible background is a mixture; only the colour is separated, the matte stays.
             final, visible = alpha, rgb

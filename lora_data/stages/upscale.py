@@ -11,7 +11,17 @@ import numpy as np
 from lora_data.limits import Limits
 from lora_data.sample import Instance
 from lora_data.stage import NetworkStage, Resources
-from lora_data.stages.enhancement import Part, part_of, refused, run, same_face, to_levels, to_picture
+from lora_data.stages.enhancement import (
+    Part,
+    by_person,
+    declined,
+    part_of,
+    refused,
+    run,
+    same_face,
+    to_levels,
+    to_picture,
+)
 from lora_data.stages.faces import Enabled
 
 if TYPE_CHECKING:
@@ -47,6 +57,8 @@ class Upscale(NetworkStage):
 
     name: ClassVar[str] = "upscale"
     version: ClassVar[int] = 2
+    reads: ClassVar[frozenset[str]] = frozenset({"face_points", "upscale_review", "upscale_scale"})
+    foreign: ClassVar[frozenset[str]] = frozenset({"enabled"})
 
     enabled: Enabled = "auto"
     model: str = "realesrgan-x2plus"
@@ -72,7 +84,7 @@ class Upscale(NetworkStage):
         ``upscale_scale``.
 
         Reasons for "no": "large". For "taken_back": "hue", "low_frequencies", "no_gain", "identity", "landmarks",
-        "network" (its output was no picture), "memory".
+        "network" (its output was no picture), "memory", "person".
         """
         from lora_data.models.loaded import network
 
@@ -87,6 +99,8 @@ class Upscale(NetworkStage):
         """What the network is to see, or None where the character is large enough."""
         from lora_data.matte import bounding_box
 
+        if declined(instance, "upscale"):
+            return None
         box = bounding_box(instance.alpha)
         return None if box is None or max(box[2:]) >= self.below else part_of(instance, MARGIN)
 
@@ -101,6 +115,8 @@ class Upscale(NetworkStage):
         from lora_data.matte import enlarge, interior
         from lora_data.models.tiles import Refused
 
+        if declined(instance, "upscale"):
+            return by_person(instance, "upscale")
         if part is None or made is None:
             return instance.replace(upscale_reason="large")
         if isinstance(made, Refused):

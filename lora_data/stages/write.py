@@ -49,19 +49,19 @@ class Write:
         characters: dict[str, CharacterSettings],
         told: Mapping[str, Settings] | None = None,
     ) -> Index:
-        """Write the kept records to ``folder``.
+        """Write the kept records to a new folder (see `lora_data.shards.stage_shards`).
 
         Args:
-            folder: ``OUT/shards``.
+            folder: Where to.
             records: All records; only the kept ones are written, sorted by character and key.
             pixels: The finished WebP of a key.
             characters: Tokens and caption templates.
             told: What a person decided about characters in training; the index carries it.
         """
-        from lora_data.shards import write_shards
+        from lora_data.shards import stage_shards
 
         kept = sorted((r for r in records if r.status == "kept"), key=lambda r: (r.character, r.key))
-        return write_shards(
+        return stage_shards(
             folder,
             _samples(kept, pixels, characters),
             max_bytes=round(self.shard_megabytes * 1_000_000),

@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from lora_data.blobs import Blob, Blobs
 from lora_data.engines import batches
-from lora_data.engines.batches import PROPOSED, run_networks
+from lora_data.engines.batches import NetworkPass
+from lora_data.interrupt import Interrupt
 from lora_data.manifest import Record
+from lora_data.record_bytes import from_bytes
+from lora_data.results import NEXT
 from lora_data.sample import Instance
 from lora_data.stage import NetworkStage, Resources
-from lora_data.store import PixelStore
+from lora_data.store import decode_webp, encode_webp
+from lora_data.work import Item, Made
 
 
 class Brighter(NetworkStage):
@@ -42,44 +47,72 @@ class Brighter(NetworkStage):
         return instance
 
 
-def filled(store: PixelStore, count: int) -> list[Record]:
-    for kind in ("a", "b", PROPOSED):
-        store.prepare(kind)
+def filled(blobs: Blobs, count: int) -> list[Item]:
     rng = np.random.default_rng(0)
-    records = [Record(source=f"{i}.png", key=str(i)) for i in range(count)]
-    for record in records:
-        store.save("a", record.key, rng.integers(0, 255, (9, 12, 3), np.uint8), np.full((9, 12), 255, np.uint8))
-    return records
+    full = np.full((9, 12), 255, np.uint8)
+    return [
+        Item(
+            Record(source=f"{i}.png", key=str(i)),
+            blobs.put(encode_webp(rng.integers(0, 255, (9, 12, 3), np.uint8), full)),
+        )
+        for i in range(count)
+    ]
+
+
+def pixels(blobs: Blobs, blob: Blob | None) -> np.ndarray:
+    assert blob is not None
+    return decode_webp(blobs.read(blob))[0]
 
 
 @pytest.mark.parametrize(("count", "chunk", "workers"), [(0, 4, 1), (1, 4, 2), (10, 4, 1), (10, 3, 3), (10, 50, 2)])
-def test_everything_comes_out_in_order_whatever_the_chunks(
+def test_everything_arrives_in_order_whatever_the_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, chunk: int, workers: int
 ):
     monkeypatch.setattr(batches, "CHUNK", chunk)
-    store, stage, told = PixelStore(tmp_path), Brighter(), []
-    records = filled(store, count)
-    before = {r.key: store.path("a", r.key).read_bytes() for r in records}
-    pixels = {r.key: store.load("a", r.key)[0] for r in records}
-    done = run_networks([stage], records, store, ("a", "b"), Resources(workers=workers), told.append)
-    assert [r.key for r in done] == [r.key for r in records]
-    assert sum(told) == sum(stage.company) == count
+    blobs, stage = Blobs(tmp_path), Brighter()
+    items = filled(blobs, count)
+    done: list[tuple[int, Made]] = []
+    NetworkPass((stage,), blobs, Resources(workers=workers)).run(items, lambda i, made: done.append((i, made)))
+    assert [i for i, _ in done] == list(range(count))
+    assert sum(stage.company) == count
     assert max(stage.company, default=0) <= chunk
     assert stage.threads <= {1}
-    for record in done:
-        number = int(record.key)
-        rgb = store.load("b", record.key)[0]
+    for number, made in done:
+        before, after = pixels(blobs, items[number].picture), pixels(blobs, made.pictures[NEXT])
         if number % 3 == 0 and number % 5:
-            assert np.array_equal(rgb, pixels[record.key] // 2 + 100)
-        else:  # moved, byte for byte
-            assert store.path("b", record.key).read_bytes() == before[record.key]
-        assert store.path(PROPOSED, record.key).is_file() == (number % 5 == 0)
+            assert np.array_equal(after, before // 2 + 100)
+        else:  # the same stored picture
+            assert made.pictures[NEXT] == items[number].picture
+        assert bool(made.answers) == (number % 5 == 0)
+        if made.answers:
+            accepted, refused = made.answers["accept"], made.answers["refuse"]
+            assert np.array_equal(pixels(blobs, accepted.pictures[NEXT]), 255 - before)
+            assert refused.pictures[NEXT] == items[number].picture
+            assert from_bytes(accepted.fields)["deblur"] == "applied"
+            assert from_bytes(refused.fields) == {"deblur": "taken_back", "deblur_reason": "person"}
     assert torch.get_num_threads() >= 1
 
 
-def test_a_picture_that_vanished_is_a_crash_and_not_a_gap(tmp_path: Path):
-    store = PixelStore(tmp_path)
-    records = filled(store, 3)
-    store.path("a", "1").unlink()
-    with pytest.raises(FileNotFoundError):
-        run_networks([Brighter()], records, store, ("a", "b"), Resources(), lambda _: None)
+def test_a_picture_that_is_damaged_is_named_and_the_others_are_done(tmp_path: Path):
+    blobs = Blobs(tmp_path)
+    items = filled(blobs, 3)
+    assert items[1].picture is not None
+    blobs.path(items[1].picture).write_bytes(b"something else")
+    done: dict[int, Made] = {}
+    NetworkPass((Brighter(),), blobs, Resources()).run(items, done.__setitem__)
+    assert done[1].damaged == items[1].picture
+    assert all(done[i].damaged is None and done[i].pictures for i in (0, 2))
+
+
+def test_who_asks_to_stop_gets_what_was_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(batches, "CHUNK", 2)
+    blobs, interrupt, done = Blobs(tmp_path), Interrupt(), dict[int, Made]()
+
+    def arrived(number: int, made: Made) -> None:
+        done[number] = made
+        interrupt.asked = True
+
+    with pytest.raises(KeyboardInterrupt):
+        NetworkPass((Brighter(),), blobs, Resources()).run(filled(blobs, 40), arrived, interrupt)
+    assert sorted(done) == list(range(len(done)))
+    assert 0 < len(done) < 40

@@ -1,20 +1,29 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 
 import cv2
+import psutil
 import pytest
 
 from lora_data.engines.local import LocalEngine
 from lora_data.errors import RunError
+from lora_data.interrupt import Interrupt
+from tests.conftest import ROOT
 
 
 def run(
-    function: Callable[[int], int], items: Sequence[int], workers: int, advance: Callable[[int], None] | None = None
+    function: Callable[[int], int],
+    items: Sequence[int],
+    workers: int,
+    arrived: Callable[[int, int], None] | None = None,
 ) -> list[int]:
     with LocalEngine(workers) as engine:
-        return engine.run(function, items, advance)
+        return engine.run(function, items, arrived)
 
 
 def square(value: int) -> int:
@@ -43,9 +52,9 @@ def threads(_: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_keep_the_order_of_the_items(workers: int):
-    seen: list[int] = []
-    assert run(square, range(20), workers, seen.append) == [i * i for i in range(20)]
-    assert sum(seen) == 20
+    seen: dict[int, int] = {}
+    assert run(square, range(20), workers, seen.__setitem__) == [i * i for i in range(20)]
+    assert seen == {i: i * i for i in range(20)}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -57,6 +66,39 @@ def test_a_bug_crashes_loudly(workers: int):
 def test_a_dead_worker_is_named():
     with pytest.raises(RunError, match="worker process died"):
         run(die, range(8), 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_asks_to_stop_gets_what_was_in_hand(workers: int):
+    interrupt, seen = Interrupt(), list[int]()
+
+    def arrived(number: int, result: int) -> None:
+        seen.append(number)
+        interrupt.asked = True
+
+    with LocalEngine(workers, interrupt) as engine, pytest.raises(KeyboardInterrupt):
+        engine.run(square, range(100), arrived)
+    assert 1 <= len(seen) <= 4 * workers
+    assert sorted(seen) == list(range(len(seen)))
+
+
+def test_workers_end_with_who_gave_them_work():
+    code = (
+        "import os, signal, tests.engines.test_local as t\n"
+        "from lora_data.engines.local import LocalEngine\n"
+        "with LocalEngine(2) as engine:\n"
+        "    print(*engine.run(t.process, range(8)), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    workers = {int(word) for word in done.stdout.split()}
+    assert workers
+    for _ in range(200):
+        workers = {pid for pid in workers if psutil.pid_exists(pid)}
+        if not workers:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{workers} still run")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

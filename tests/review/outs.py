@@ -14,7 +14,7 @@ import uvicorn
 from lora_data.manifest import Record
 from lora_data.review.board import Board
 from lora_data.review.server import HOST, make_app
-from lora_data.store import PixelStore
+from lora_data.store import encode_webp
 from lora_data.table import NAME, write_table
 
 TOKEN = "secret-of-this-test"
@@ -23,19 +23,17 @@ TOKEN = "secret-of-this-test"
 def synthetic(out: Path, records: Sequence[Record], side: int = 48) -> Path:
     """An OUT with these rows; every picture is the same one."""
     out.mkdir(parents=True, exist_ok=True)
-    store = PixelStore(out / "cache")
     rgb = np.full((side, side, 3), 128, np.uint8)
     rgb[:, : side // 2] = (200, 60, 40)
-    alpha = np.full((side, side), 255, np.uint8)
+    data = encode_webp(rgb, np.full((side, side), 255, np.uint8))
     for kind in ("before", "thumbs", "final"):
-        store.prepare(kind)
-        first = None
-        for record in records:
-            if first is None:
-                store.save(kind, record.key, rgb, alpha)
-                first = store.path(kind, record.key)
-            else:
-                os.link(first, store.path(kind, record.key))
+        folder = out / "cache" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{record.key}.webp" for record in records]
+        for path in paths[:1]:
+            path.write_bytes(data)
+        for path in paths[1:]:
+            os.link(paths[0], path)
     write_table(out / NAME, records)
     return out
 

@@ -183,3 +183,12 @@ def test_the_measured_shift_is_the_equalisations_alone() -> None:
 def test_impossible_values_are_refused(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=f"^{named} must be"):
         Colour(**fields)
+
+
+def test_a_person_s_no_leaves_the_picture_as_it_is() -> None:
+    given = figure().replace(wb_red=1.4, wb_green=0.9, wb_blue=0.8)
+    assert Colour().apply(given).record.colour == "applied"
+    made = Colour().apply(given.replace(colour_review="refuse"))
+    assert (made.record.colour, made.record.colour_reason) == ("taken_back", "person")
+    assert made.record.colour_hue_shift is None
+    assert made.rgb is given.rgb

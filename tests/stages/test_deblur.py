@@ -250,3 +250,40 @@ def test_a_network_that_does_something_else_is_named(tmp_path: Path):
         Deblur(neighbour_frames=-1)
     with pytest.raises(ValueError, match="tile"):
         Deblur(tile=10)
+
+
+def test_a_person_s_answer_is_followed(monkeypatch: pytest.MonkeyPatch):
+    plug(monkeypatch, sharper)
+    given = proposed()
+    waiting = deblurred(given)
+    accepted = deblurred(given.replace(deblur_review="accept"))
+    assert (accepted.record.deblur, accepted.record.deblur_reason) == ("applied", None)
+    assert waiting.proposed is not None
+    assert np.array_equal(accepted.rgb, waiting.proposed)
+    assert accepted.proposed is None
+    assert accepted.record.deblur_hue_shift == waiting.record.deblur_hue_shift
+
+    def never(_: nn.Module, x: Tensor) -> Tensor:
+        raise AssertionError("the network must not run")
+
+    plug(monkeypatch, never)
+    refused = given.replace(deblur_review="refuse")
+    for settings in ({}, {"review": False}):
+        made = deblurred(refused, **settings)
+        assert (made.record.deblur, made.record.deblur_reason) == ("taken_back", "person")
+        assert made.rgb is given.rgb
+        assert made.proposed is None
+    assert deblurred(refused.replace(deblur="no")).record.deblur == "no"  # there was nothing to refuse
+
+
+def test_what_it_would_be_with_each_answer_is_what_it_becomes(monkeypatch: pytest.MonkeyPatch):
+    plug(monkeypatch, sharper)
+    given = proposed()
+    told = stage.answered(deblurred(given))
+    assert stage.answered(given) == {}
+    for answer, instance in told.items():
+        made = deblurred(given.replace(deblur_review=answer))
+        assert np.array_equal(made.rgb, instance.rgb)
+        assert made.record.deblur == instance.record.deblur
+        assert made.record.deblur_reason == instance.record.deblur_reason
+        assert made.record.deblur_hue_shift == instance.record.deblur_hue_shift

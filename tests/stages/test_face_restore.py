@@ -224,3 +224,15 @@ def test_a_network_that_does_something_else_is_named(tmp_path: Path):
         FaceRestore(fidelity=1.1)
     with pytest.raises(ValueError, match="min_eye_distance"):
         FaceRestore(min_eye_distance=0)
+
+
+def test_a_person_s_no_is_followed(plug: Callable[..., Witness]):
+    def never(_: nn.Module, x: Tensor) -> Tensor:
+        raise AssertionError("the network must not run")
+
+    plug(never)
+    given = face(face_restore_review="refuse")
+    made = restored(given)
+    assert (made.record.face_restore, made.record.face_restore_reason) == ("taken_back", "person")
+    assert made.rgb is given.rgb
+    assert made.face is None

@@ -162,3 +162,14 @@ def test_a_field_out_of_range_is_named(field: str, value: object):
     fields: dict[str, Any] = {field: value}
     with pytest.raises(ValueError, match=f"^{field} must be"):
         Matte(**fields)
+
+
+def test_a_person_s_no_leaves_the_matte_as_it_came():
+    rgb, alpha = hard()
+    given = instance(rgb, alpha)
+    assert Matte().apply(given).record.matte == "applied"
+    made = Matte().apply(given.replace(matte_review="refuse"))
+    assert (made.record.matte, made.record.matte_reason) == ("taken_back", "person")
+    assert np.array_equal(made.alpha, alpha)
+    assert np.array_equal(made.rgb[alpha > 0], rgb[alpha > 0])
+    assert made.record.coverage is not None

@@ -232,3 +232,16 @@ def test_a_run_with_real_weights_writes_larger_pictures(tmp_path: Path, capsys: 
     assert [m["name"] for m in run["models"]] == [WEIGHTS.name]
     assert {s["stage"] for s in run["skipped"]} == {"face_restore", "deblur"}
     assert "left out: deblur" in capsys.readouterr().out
+
+
+def test_a_person_s_no_is_followed(monkeypatch: pytest.MonkeyPatch):
+    def never(_: nn.Module, x: Tensor) -> Tensor:
+        raise AssertionError("the network must not run")
+
+    plug(monkeypatch, never)
+    given = instance().replace(upscale_review="refuse")
+    made = upscaled(given)
+    assert (made.record.upscale, made.record.upscale_reason) == ("taken_back", "person")
+    assert made.record.upscale_scale is None
+    assert made.rgb is given.rgb
+    assert made.alpha is given.alpha

@@ -1,0 +1,279 @@
+"""What the commands do: each takes the parsed command line, prints, and returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import webbrowser
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_data.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from lora_data.pipeline import Summary
+
+_NEEDED = {
+    "cv2": "opencv-python",
+    "imagehash": "imagehash",
+    "jinja2": "jinja2",
+    "pyarrow": "pyarrow",
+    "pycocotools": "pycocotools",
+    "pymatting": "pymatting",
+    "rich": "rich",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+
+
+def models(options: argparse.Namespace) -> int:
+    """List, fetch, check or locate the networks' weights."""
+    from lora_data.models.registry import MODELS, model_named
+    from lora_data.models.weights import Weights, models_folder
+
+    weights = Weights(models_folder(options.models))
+    if options.act == "list":
+        rows = [("model", "task", "here", "file", "licence")]
+        for model in MODELS:
+            here = "yes" if (weights.folder / model.file).is_file() else "no"
+            rows.append(
+                (
+                    model.name,
+                    ", ".join(model.tasks),
+                    here,
+                    model.file,
+                    model.licence if model.commercial else f"{model.licence} (!)",
+                )
+            )
+        _print_table(rows, left=5)
+        print(f"\nfolder: {weights.folder}\n(!) is accepted once, by lora-data models pull NAME --accept-licence")
+        return 0
+    chosen = [model_named(name) for name in options.names]
+    if options.act == "pull":
+        _need_precompute("lora-data models pull")
+        from lora_data.progress import download_bar
+
+        for model in chosen:
+            if options.accept_licence:
+                weights.accept(model)
+            with download_bar(model.name) as advance:
+                pinned = weights.pull(model, advance)
+            remark = "; its digest was not known and is pinned now" if pinned else ""
+            print(f"{model.name}: {weights.folder / model.file}{remark}")
+        return 0
+    chosen = chosen or [model for model in MODELS if (weights.folder / model.file).is_file()]
+    for model in chosen:
+        if options.act == "verify":
+            print(f"{model.name}: {weights.verify(model)}")
+        else:
+            print(weights.path(model))
+    return 0
+
+
+def precompute(options: argparse.Namespace) -> int:
+    """Run the offline half."""
+    from lora_data.config import load_config
+
+    config = load_config(options.config, overrides=options.set, preset=options.preset, decided=False)
+    _need_precompute("lora-data precompute")
+    from lora_data import pipeline
+    from lora_data.engines.local import keep_freed_memory
+    from lora_data.models.weights import FOLDER
+
+    if options.models is not None:
+        os.environ[FOLDER] = str(options.models)  # worker processes inherit it
+    keep_freed_memory()
+    print_summary(
+        pipeline.precompute(options.input, options.out, config, workers=options.workers, device=options.device)
+    )
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Render a small film and run everything on it."""
+    _need_precompute("lora-data demo")
+    if options.review:
+        _need_review("lora-data demo --review")
+    from lora_data.config import load_config
+    from lora_data.demo import make_film
+    from lora_data.engines.local import keep_freed_memory
+    from lora_data.progress import RunProgress
+
+    film, out = options.out / "film", options.out / "run"
+    if options.instances < 8:
+        raise ConfigError(f"--instances must be at least 8, got {options.instances}")
+    if options.out.exists() and not film.is_dir() and any(options.out.iterdir()):
+        raise ConfigError(f"--out must be new, empty or an earlier demo, got {options.out}")
+    shutil.rmtree(film, ignore_errors=True)
+    keep_freed_memory()
+    progress = RunProgress()
+    progress.start("render", options.instances)
+    done = 0
+
+    def advance(count: int, total: int) -> None:
+        nonlocal done
+        progress.advance(count - done)
+        done = count
+
+    workers = options.workers or os.cpu_count() or 1
+    make_film(film, instances=options.instances, seed=options.seed, workers=workers, progress=advance)
+    progress.finish()
+    summary = pipeline.precompute(
+        film / "instances", out, load_config(decided=False), workers=options.workers, progress=progress
+    )
+    print_summary(summary)
+    if options.review:
+        return _serve(out, options)
+    return 0
+
+
+def review(options: argparse.Namespace) -> int:
+    """Serve the page on which a person decides."""
+    _need_precompute("lora-data review")
+    return _serve(options.out, options)
+
+
+def _serve(out: Path, options: argparse.Namespace) -> int:
+    _need_review("the review page")
+    from lora_data.review.server import serve
+
+    def opened(address: str) -> None:
+        print(f"review:  {address}", flush=True)
+        print(f"decisions go to {out / 'review.toml'}; Ctrl-C ends", flush=True)
+        if not options.no_browser:
+            webbrowser.open(address)
+
+    with suppress(KeyboardInterrupt):  # how somebody ends it
+        serve(out, options.port, opened)
+    return 0
+
+
+def _need_review(purpose: str) -> None:
+    for package in ("starlette", "uvicorn"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "review", purpose)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Rebuild the static report."""
+    _need_precompute("lora-data report")
+    from lora_data.report import write_report
+
+    print(write_report(options.out))
+    return 0
+
+
+def prune(options: argparse.Namespace) -> int:
+    """Remove from a cache what the last run did not use."""
+    from lora_data.results import Results
+    from lora_data.run_lock import run_lock
+
+    cache = options.out / "cache"
+    if not cache.is_dir():
+        raise ConfigError(f"no cache in {options.out}: expected a folder that `lora-data precompute` wrote")
+    with run_lock(cache), Results(cache) as results:
+        gone = results.prune(everything=options.all, most=options.max_size)
+    print(f"removed: {gone.gone} results, {_size(gone.freed)} of pictures")
+    print(f"stayed:  {gone.stayed} results, {_size(gone.kept)} of pictures")
+    return 0
+
+
+def _size(count: int) -> str:
+    return f"{count / 10**9:.2f} GB" if count >= 10**9 else f"{count / 10**6:.1f} MB"
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Print a table of the characters."""
+    from lora_data import inspection
+
+    found = inspection.inspect(options.out)
+    for table in found.tables:
+        _print_table(table, left=1)
+        print()
+    for remark in found.remarks:
+        print(remark)
+    return 0
+
+
+def _print_table(rows: Sequence[tuple[str, ...]], left: int) -> None:
+    """Print rows in columns; the first ``left`` ones are set to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = (
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())
+
+
+def preview(options: argparse.Namespace) -> int:
+    """Draw what training will see."""
+    from lora_data.config import load_config
+    from lora_data.preview import write_preview
+
+    config = load_config(options.config, overrides=options.set, shards=options.shards)
+    if options.epoch < 0:
+        raise ConfigError(f"--epoch must be at least 0, got {options.epoch}")
+    if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ConfigError(f"--out must be a .png, .jpg or .webp, got {options.out}")
+    summary = write_preview(
+        options.shards, config, options.out, samples=options.samples, draws=options.draws, epoch=options.epoch
+    )
+    for line in summary.lines():
+        print(line)
+    print(f"preview: {options.out}")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a folder for trainers that load folders."""
+    from lora_data.config import load_config
+    from lora_data.export import export as write_folder
+
+    config = load_config(options.config, overrides=options.set, shards=options.shards)
+    count = write_folder(options.shards, config, options.out, options.format, variants=options.variants)
+    print(f"{count} pictures: {options.out}")
+    return 0
+
+
+def _need_precompute(purpose: str) -> None:
+    for module, package in _NEEDED.items():
+        if find_spec(module) is None:
+            raise MissingExtraError(package, "precompute", purpose)
+
+
+def print_summary(summary: Summary) -> None:
+    """Print how a run ended, the report last."""
+    total = sum(summary.counts.values())
+    parts = [
+        f"{summary.counts[s]} {s}" for s in ("kept", "surplus", "duplicate", "rejected", "error") if s in summary.counts
+    ]
+    print(f"{total} inputs: {', '.join(parts)}")
+    if summary.known:
+        computed = ": nothing computed" if summary.known == total else ""
+        print(f"{summary.known} of {total} pictures were known{computed}")
+    for name in sorted({*summary.kept, *summary.advice}):
+        advice = f"  {summary.advice[name]}" if name in summary.advice else ""
+        print(f"  {name:<24} {summary.kept.get(name, 0):>5} images{advice}")
+    if summary.differs:
+        print(summary.differs)
+    if summary.reasons:
+        print("rejected: " + ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items()))
+    if summary.faces:
+        print("faces:   " + ", ".join(f"{name} {found} of {looked}" for name, (found, looked) in summary.faces.items()))
+    if summary.mirrors:
+        print(f"mirror images: {summary.mirrors} kept beside the picture that they mirror; column mirror_of names it")
+    if summary.waiting:
+        print(f"waiting: {summary.waiting} deblurrings for a person: lora-data review {summary.out}")
+    for warning in summary.warnings:
+        print(f"look at: {warning}")
+    for left in summary.left_out:
+        print(f"left out: {left.stage}, {left.why}: {left.turn_on}")
+    print(f"shards:  {summary.out / 'shards'}")
+    print(f"table:   {summary.out / 'instances.parquet'}")
+    print(f"decide:  lora-data review {summary.out}")
+    print(f"report:  {summary.report}")

@@ -1,0 +1,132 @@
+"""What resuming costs and saves, and whether a killed run gives the bytes of one that was never disturbed.
+
+    python -m tests.bench.resume [--instances 2000] [--kills 20] [--workers 2]
+
+Times a first run on small pictures (192 px), the same command again, one with another threshold, one with a person's
+decision and one with ten new pictures; then kills runs of the demo's film at random moments (SIGKILL to the process
+group) and compares what the command makes of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lora_data.demo import make_film
+from tests.conftest import ROOT, cutout
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    """The command line of a run."""
+    run = [sys.executable, "-m", "lora_data", "precompute", str(folder), "--out", str(out)]
+    return [*run, "--set", "precompute.filter.min_size=32", *more]
+
+
+def environment() -> dict[str, str]:
+    """This one, with the package that is tested in front."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+
+def run(folder: Path, out: Path, *more: str) -> float:
+    """Run to the end; return its seconds."""
+    start = time.perf_counter()
+    subprocess.run(command(folder, out, *more), check=True, capture_output=True, env=environment())
+    return time.perf_counter() - start
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """What counts of a run: shards, index and table."""
+    files = [*sorted((out / "shards").iterdir()), out / "instances.parquet"]
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in files}
+
+
+def kill(folder: Path, out: Path, after: float, *more: str) -> bool:
+    """Start a run and kill it and its workers ``after`` seconds after it began to read; return whether it still ran."""
+    with subprocess.Popen(
+        command(folder, out, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        env=environment(),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        process.stderr.readline()  # the first pass has begun; importing everything is of no interest
+        time.sleep(after)
+        running = process.poll() is None
+        if running:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    return running
+
+
+def killed_and_resumed(folder: Path, root: Path, kills: int, *more: str, seed: int = 0) -> int:
+    """Kill runs at random moments, every second time the one that goes on, until one is left to finish.
+
+    Returns:
+        How many runs were killed before they had finished.
+
+    Raises:
+        AssertionError: What is made in the end differs from a run that was never disturbed.
+    """
+    random_moment = random.Random(seed)
+    start = time.perf_counter()
+    run(folder, root / "undisturbed", *more)
+    whole = time.perf_counter() - start
+    expected, killed = content(root / "undisturbed"), 0
+    for number in range(kills):
+        out = root / f"out{number // 2}"
+        killed += kill(folder, out, random_moment.uniform(0, whole), *more)
+        if number % 2 or number == kills - 1:
+            run(folder, out, *more)
+            assert content(out) == expected, f"run {number} differs"
+    return killed
+
+
+def small_pictures(folder: Path, count: int, first: int = 0) -> None:
+    """Textured balls of some colours and sizes, each with noise of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(first, first + count):
+        rgb, alpha = cutout(160 + 32 * (i % 3), seed=i, colour=(60 + 37 * (i % 5), 220 - 31 * (i % 6), 90))
+        Image.fromarray(np.dstack([rgb, alpha])).save(folder / f"film_{20 * i:06d}_i0.png", compress_level=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--instances", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    workers = ("--workers", str(options.workers))
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        small_pictures(root / "in", options.instances)
+        time.sleep(3)  # files that changed a moment ago are read again
+        out = root / "out"
+        print(f"{options.instances} pictures, {options.workers} workers")
+        print(f"first run         {run(root / 'in', out, *workers):7.1f} s")
+        print(f"again             {run(root / 'in', out, *workers):7.1f} s")
+        other = ("--set", "precompute.filter.blur_threshold=70")
+        print(f"other threshold   {run(root / 'in', out, *workers, *other):7.1f} s")
+        small_pictures(root / "in", 10, options.instances)
+        print(f"ten new pictures  {run(root / 'in', out, *workers):7.1f} s")
+        cache, source = (
+            sum(p.stat().st_size for p in f.rglob("*.*")) / 1e6 for f in (out / "cache" / "blobs", root / "in")
+        )
+        base = (out / "cache" / "results.sqlite").stat().st_size / 1e6
+        print(f"inputs {source:.0f} MB, stored pictures {cache:.0f} MB, database {base:.0f} MB")
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        make_film(root / "film", instances=24, characters=2, size=224)
+        killed = killed_and_resumed(root / "film" / "instances", root, options.kills, *workers)
+        print(f"{killed} of {options.kills} runs were killed before their end: the same bytes each time")
+
+
+if __name__ == "__main__":
+    main()
