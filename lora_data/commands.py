@@ -98,6 +98,7 @@ def demo(options: argparse.Namespace) -> int:
     _need_precompute("lora-data demo")
     if options.review:
         _need_review("lora-data demo --review")
+    from lora_data import pipeline
     from lora_data.config import load_config
     from lora_data.demo import make_film
     from lora_data.engines.local import keep_freed_memory
