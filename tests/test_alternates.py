@@ -99,7 +99,7 @@ def test_an_answer_costs_no_network_and_gives_what_the_network_would(
     folder, first, config = run
     out = Path(shutil.copytree(first, tmp_path / "out"))
     keys = waiting(first)
-    answers = {key: answer for key, answer in zip(keys, said, strict=False) if answer is not None}
+    answers: dict[str, Answer] = {key: answer for key, answer in zip(keys, said, strict=False) if answer is not None}
     monkeypatch.setattr(module, "records_of", answering(answers))
     precompute(folder, tmp_path / "fresh", config, workers=1)
 

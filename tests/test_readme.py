@@ -36,7 +36,7 @@ def test_each_lora_data_command_runs(
 ):
     monkeypatch.chdir(tmp_path)
     ours = [shlex.split(c) for c in commands() if shlex.split(c)[0].rpartition("/")[2] == "lora-data"]
-    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report", "preview", "export", "models"}
+    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report", "preview", "export", "models", "cache"}
     for command in ours:
         if not with_weights(command):
             assert main(command[1:]) == 0, (command, capsys.readouterr().err)
