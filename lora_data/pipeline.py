@@ -33,7 +33,7 @@ from lora_data.review.file import read_decisions
 from lora_data.run_json import NAME as RUN
 from lora_data.run_json import run_json
 from lora_data.run_lock import run_lock
-from lora_data.sources import Source, discover
+from lora_data.sources import discover
 from lora_data.stage import NetworkStage, Resources, Stage
 from lora_data.stages.cast import MeasureCast
 from lora_data.stages.consistency import same_frame
@@ -174,7 +174,9 @@ def precompute(
                 models = model_digests(config, results)
                 tools = Tools(config.precompute.ingest, engine, resources, results, models, progress, interrupt)
                 sources = {s.key: s for s in found.sources}
-                done = run_recipe(records_of(found.sources, decisions), sources, stages, tools)
+                # which input, and what a person said about it
+                records = told([Record(source=s.source, key=s.key) for s in found.sources], decisions)
+                done = run_recipe(records, sources, stages, tools)
             records, finals = done.records, done.pictures[FINAL]
             warnings += [*([results.warning] if results.warning else []), *same_frame(records)]
             progress.start("write", sum(r.status == "kept" for r in records))
@@ -218,11 +220,6 @@ def precompute(
         warnings=warnings,
         report=report,
     )
-
-
-def records_of(sources: Sequence[Source], decisions: Sequence[Decision] = ()) -> list[Record]:
-    """The records at the start of a run: which input, and what a person said about it."""
-    return told([Record(source=s.source, key=s.key) for s in sources], decisions)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_data import pipeline as module
 from lora_data.config import Config, load_config
+from lora_data.decisions import Decision
 from lora_data.manifest import Answer, Record
 from lora_data.pipeline import precompute
-from lora_data.sources import Source
+from lora_data.review.file import append_decision
 from lora_data.stages.deblur import Deblur
 from lora_data.store import decode_webp
 from lora_data.table import read_table
@@ -59,11 +59,11 @@ def pixels(path: Path) -> np.ndarray:
     return np.dstack(decode_webp(path.read_bytes()))
 
 
-def answering(answers: Mapping[str, Answer]) -> Callable[[Sequence[Source]], list[Record]]:
-    def records(sources: Sequence[Source]) -> list[Record]:
-        return [Record(source=s.source, key=s.key, deblur_review=answers.get(s.key)) for s in sources]
-
-    return records
+def answer_in(out: Path, answers: Mapping[str, Answer]) -> None:
+    """As a person does on the review page."""
+    out.mkdir(exist_ok=True)
+    for key, answer in answers.items():
+        append_decision(out / "review.toml", Decision(do=answer, instances=(key,), enhancement="deblur"), answer)
 
 
 def waiting(out: Path) -> list[str]:
@@ -99,8 +99,9 @@ def test_an_answer_costs_no_network_and_gives_what_the_network_would(
     folder, first, config = run
     out = Path(shutil.copytree(first, tmp_path / "out"))
     keys = waiting(first)
-    answers = {key: answer for key, answer in zip(keys, said, strict=False) if answer is not None}
-    monkeypatch.setattr(module, "records_of", answering(answers))
+    answers: dict[str, Answer] = {key: answer for key, answer in zip(keys, said, strict=False) if answer is not None}
+    answer_in(out, answers)
+    answer_in(tmp_path / "fresh", answers)
     precompute(folder, tmp_path / "fresh", config, workers=1)
 
     def never(*_: Any) -> Any:

@@ -36,7 +36,8 @@ def test_each_lora_data_command_runs(
 ):
     monkeypatch.chdir(tmp_path)
     ours = [shlex.split(c) for c in commands() if shlex.split(c)[0].rpartition("/")[2] == "lora-data"]
-    assert {c[1] for c in ours} == {"demo", "precompute", "inspect", "report", "preview", "export", "models", "review"}
+    ran = {"demo", "precompute", "inspect", "report", "preview", "export", "models", "review", "cache"}
+    assert {c[1] for c in ours} == ran
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)  # pyright: ignore[reportUnknownLambdaType]

@@ -2,9 +2,9 @@
 
     python -m tests.bench.resume [--instances 2000] [--kills 20] [--workers 2]
 
-Times a first run on small pictures (192 px), the same command again, one with another threshold, one with a person's
-decision and one with ten new pictures; then kills runs of the demo's film at random moments (SIGKILL to the process
-group) and compares what the command makes of them.
+Times a first run on the demo's film (pictures of up to 128 px), the same command again, one with another threshold and
+one with some new pictures; then kills runs at random moments (SIGKILL to the process group) and compares what the
+command makes of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from lora_data.demo import make_film
-from tests.conftest import ROOT, cutout
+from tests.conftest import ROOT
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
@@ -89,14 +87,6 @@ def killed_and_resumed(folder: Path, root: Path, kills: int, *more: str, seed: i
     return killed
 
 
-def small_pictures(folder: Path, count: int, first: int = 0) -> None:
-    """Textured balls of some colours and sizes, each with noise of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(first, first + count):
-        rgb, alpha = cutout(160 + 32 * (i % 3), seed=i, colour=(60 + 37 * (i % 5), 220 - 31 * (i % 6), 90))
-        Image.fromarray(np.dstack([rgb, alpha])).save(folder / f"film_{20 * i:06d}_i0.png", compress_level=1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--instances", type=int, default=2000)
@@ -106,19 +96,24 @@ def main() -> None:
     workers = ("--workers", str(options.workers))
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        small_pictures(root / "in", options.instances)
+        make_film(root / "film", instances=options.instances, characters=8, size=128, workers=options.workers)
+        folder = root / "in"
+        shutil.copytree(root / "film" / "instances", folder)
+        pictures = sorted(p for p in folder.iterdir() if p.suffix == ".png")
+        new = {path: path.read_bytes() for path in pictures[:: len(pictures) // 10]}
+        for path in new:
+            path.unlink()
         time.sleep(3)  # files that changed a moment ago are read again
         out = root / "out"
-        print(f"{options.instances} pictures, {options.workers} workers")
-        print(f"first run         {run(root / 'in', out, *workers):7.1f} s")
-        print(f"again             {run(root / 'in', out, *workers):7.1f} s")
-        other = ("--set", "precompute.filter.blur_threshold=70")
-        print(f"other threshold   {run(root / 'in', out, *workers, *other):7.1f} s")
-        small_pictures(root / "in", 10, options.instances)
-        print(f"ten new pictures  {run(root / 'in', out, *workers):7.1f} s")
-        cache, source = (
-            sum(p.stat().st_size for p in f.rglob("*.*")) / 1e6 for f in (out / "cache" / "blobs", root / "in")
-        )
+        print(f"{len(list(folder.iterdir()))} files, {options.workers} workers")
+        print(f"first run         {run(folder, out, *workers):7.1f} s")
+        print(f"again             {run(folder, out, *workers):7.1f} s")
+        threshold = ("--set", "precompute.filter.blur_threshold=70")
+        print(f"other threshold   {run(folder, out, *workers, *threshold):7.1f} s")
+        for path, data in new.items():
+            path.write_bytes(data)
+        print(f"{len(new)} new pictures   {run(folder, out, *workers):7.1f} s")
+        cache, source = (sum(p.stat().st_size for p in f.rglob("*.*")) / 1e6 for f in (out / "cache" / "blobs", folder))
         base = (out / "cache" / "results.sqlite").stat().st_size / 1e6
         print(f"inputs {source:.0f} MB, stored pictures {cache:.0f} MB, database {base:.0f} MB")
     with tempfile.TemporaryDirectory() as scratch:
