@@ -298,7 +298,7 @@ def describe(decision: Decision) -> str:
 
 
 def _row(record: Record, before: Record) -> Row:
-    changed = any(getattr(record, name) != getattr(before, name) for name in ("status", "character", *ENHANCED))
+    changed = any(getattr(record, name) != getattr(before, name) for name in ("status", *ENHANCED))
     values: dict[str, object] = {
         "key": record.key,
         "status": record.status,

@@ -217,8 +217,7 @@ function drawActs(rows) {
     ["k", "Keep", rows.some((r) => r.restorable && (r.status !== "kept" || r.flagged))],
     ["g", "Move", rows.length > 0],
     ["s", "Split off", rows.length > 0],
-    ["y", "Accept", rows.some((r) => open(r, "accept").length)],
-    ["t", "Take back", rows.some((r) => open(r, "refuse").length)],
+    ...(rows.some((r) => open(r, "accept").length) ? [["y", "Accept", true], ["t", "Take back", true]] : []),
   ];
   bar.replaceChildren(
     el("span", { class: "how-many", "aria-live": "polite" }, many ? `${many.toLocaleString("en")} selected` : rows.length ? "1 picture" : "none"),
