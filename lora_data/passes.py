@@ -16,7 +16,7 @@ from typing import Any
 
 from lora_data.blobs import Blob
 from lora_data.content_key import key_of, pass_print, reads_of
-from lora_data.engines.batches import NetworkPass
+from lora_data.engines.batches import TAKEN_BACK_KINDS, NetworkPass
 from lora_data.engines.local import LocalEngine
 from lora_data.engines.map_pass import AFTER_KINDS, BEFORE_KINDS, MapPass
 from lora_data.errors import RunError
@@ -32,7 +32,7 @@ from lora_data.work import Item, Made
 
 FINAL, ACCEPTED = "final", "accepted"
 """Kinds of pictures in the cache: the finished ones, and those that wait for a person as they will be if accepted."""
-KINDS = (*BEFORE_KINDS, *AFTER_KINDS, ACCEPTED)
+KINDS = (*BEFORE_KINDS, *AFTER_KINDS, *TAKEN_BACK_KINDS.values(), ACCEPTED)
 """All kinds that people are shown."""
 _ANSWERS: tuple[Answer, ...] = ("accept", "refuse")
 _ATTEMPTS = 8
@@ -195,7 +195,9 @@ class _Run:
         """Run network stages; return how many instances were known."""
         t = self.tools
         reads = reads_of(stages)
-        whole = pass_print(stages, ingest=None, kinds=(), models=t.models, resources=t.resources)
+        whole = pass_print(
+            stages, ingest=None, kinds=tuple(TAKEN_BACK_KINDS.values()), models=t.models, resources=t.resources
+        )
         tasks = self._tasks(whole, reads)
         answers: dict[str, dict[Answer, str]] = {}
         for task in tasks:

@@ -7,7 +7,8 @@ black; `lora_data.matte.fill_hidden` continues the character's own colour there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ class Instance:
         alpha: uint8 ``[H, W]``, straight.
         face: The restored face that was pasted in, at its own resolution, for a stage that enlarges the canvas.
         proposed: uint8, as ``rgb``: an enhancement that waits for a person; the pixels are still without it.
+        attempts: By enhancement, what was measured and taken back, to look at: uint8 RGBA ``[h, 2 w, 4]``, what the
+            network saw on the left and what it made of it on the right.
 
     Raises:
         ValueError: A shape or dtype is not as above.
@@ -48,6 +51,7 @@ class Instance:
     alpha: np.ndarray
     face: FacePatch | None = None
     proposed: np.ndarray | None = None
+    attempts: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
 
     def __post_init__(self) -> None:
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
@@ -63,6 +67,7 @@ class Instance:
         alpha: np.ndarray | None = None,
         face: FacePatch | None = None,
         proposed: np.ndarray | None = None,
+        attempts: Mapping[str, np.ndarray] | None = None,
         **fields: Any,
     ) -> Instance:
         """Return a copy with other pixels and changed record fields (see `Record`)."""
@@ -72,4 +77,5 @@ class Instance:
             alpha=self.alpha if alpha is None else alpha,
             face=self.face if face is None else face,
             proposed=self.proposed if proposed is None else proposed,
+            attempts=self.attempts if attempts is None else attempts,
         )

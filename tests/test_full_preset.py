@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from lora_data.cli import main
 from lora_data.manifest import Record
@@ -91,6 +92,16 @@ def test_no_harm_is_done(run: Path):
     assert result["deblur"]["dof_touched"] == result["deblur"]["clean_touched"] == 0
     assert result["deblur"]["motion_caught"] >= 0.7
     assert result["faces"]["toward_camera_found"] > 0.25
+
+
+def test_what_was_taken_back_can_be_seen(run: Path, rows: dict[str, Record]):
+    html = (run / "out" / "report" / "index.html").read_text()
+    back = [r for r in rows.values() if r.face_restore == "taken_back"]
+    assert back  # random weights restore no face
+    for record in back:
+        with Image.open(run / "out" / "cache" / "taken_back_face_restore" / f"{record.key}.webp") as both:
+            assert both.size[0] == 2 * both.size[1]
+        assert f"thumbs/face_restore/{record.key}.webp" in html
 
 
 def test_faces_are_found_and_counted_per_character(

@@ -17,9 +17,11 @@ from lora_data.results import NEXT
 from lora_data.sample import Instance
 from lora_data.stage import NetworkStage, Resources
 from lora_data.stages.deblur import answered
-from lora_data.store import decode_webp, encode_webp
+from lora_data.store import THUMBNAIL, decode_webp, encode_small, encode_webp
 from lora_data.work import Item, Made
 
+TAKEN_BACK_KINDS = {name: f"taken_back_{name}" for name in ("face_restore", "upscale", "deblur")}
+"""Kinds of small pictures of what was taken back, before and after side by side, by enhancement."""
 CHUNK = 16
 """Instances in memory at once, as many again being read and written: some 500 MB of pictures and network outputs."""
 
@@ -116,4 +118,8 @@ class NetworkPass:
         assert item.picture is not None
         same = after.rgb is before.rgb and after.alpha is before.alpha
         picture = item.picture if same else self.blobs.put(encode_webp(after.rgb, after.alpha))
-        return Made(to_bytes(changes(item.record, after.record)), {NEXT: picture})
+        pictures = {NEXT: picture}
+        for name, both in after.attempts.items():
+            data = encode_small(both[..., :3], both[..., 3], 2 * THUMBNAIL)
+            pictures[TAKEN_BACK_KINDS[name]] = self.blobs.put(data)
+        return Made(to_bytes(changes(item.record, after.record)), pictures)

@@ -95,6 +95,7 @@ def _environment(pictures: Pictures) -> Environment:
         "after": partial(pictures.url, "after"),
         "pictured": pictures.any,
         "proposed": partial(pictures.url, PROPOSED),
+        "attempted": pictures.url,
         "tile_id": tile_id,
         "metrics": metrics,
         "gain_of": gain_of,

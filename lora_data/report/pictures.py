@@ -19,6 +19,12 @@ THUMBS = {"after": "thumbs", "before": "before"}
 """Kind of picture in the report: its folder in ``OUT/cache``."""
 PROPOSED, DRAWN = "proposed", "drawn"
 """Kinds that are made for the report: thumbnails of enhancements that wait for a person, and augmented pictures."""
+_STORED = {
+    **THUMBS,
+    PROPOSED: "accepted",
+    **{name: f"taken_back_{name}" for name in ("face_restore", "upscale", "deblur")},
+}
+"""Kind: its folder in ``OUT/cache``. Those named like an enhancement hold what was taken back, both sides in one."""
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -31,15 +37,15 @@ class Pictures:
     """
 
     def __init__(self, cache: Path) -> None:
-        self._folders = {kind: cache / name for kind, name in {**THUMBS, PROPOSED: PROPOSED}.items()}
+        self._folders = {kind: cache / name for kind, name in _STORED.items()}
         self._there = {kind: _names(folder) for kind, folder in self._folders.items()}
         self._used: set[tuple[str, str]] = set()
         self._drawn: dict[str, bytes] = {}
 
     def url(self, kind: str, key: str) -> str | None:
-        """Where the page finds a picture, relative to itself; None where there is none."""
+        """Where the page finds a picture, relative to itself; None where there is none, or no such kind."""
         name = f"{key}.webp"
-        if not _KEY.fullmatch(key) or name not in self._there[kind]:
+        if not _KEY.fullmatch(key) or name not in self._there.get(kind, ()):
             return None
         self._used.add((kind, name))
         return f"thumbs/{kind}/{name}"

@@ -70,7 +70,7 @@ ENHANCEMENTS = {
 OUTCOMES = {
     "taken_back": (
         "Taken back",
-        "measured against the original and undone: right is what stayed, the attempt is not kept",
+        "measured against the original and undone: right is what the network made of what is on the left",
     ),
     "proposed": ("Proposed", "nothing is changed until a person says so"),
     "applied": ("Applied", "the finished pictures have it"),

@@ -15,6 +15,7 @@ from lora_data.sample import Instance
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources
 from lora_data.stages.enhancement import (
     Part,
+    attempt,
     by_person,
     declined,
     part_of,
@@ -209,7 +210,7 @@ class Deblur(NetworkStage):
         face = same_face(instance.record, part, final, resources)
         verdict = judge(part.rgb, raw, final, interior(part.alpha), self.limits, low=low, face=face)
         if verdict.reason is not None:
-            return refused(instance, "deblur", verdict)
+            return attempt(refused(instance, "deblur", verdict), "deblur", part.rgb, final, part.alpha)
         whole = instance.rgb.copy()
         area = (slice(part.top, part.top + final.shape[0]), slice(part.left, part.left + final.shape[1]))
         whole[area] = np.where((part.alpha > 0)[..., None], final, whole[area])
@@ -224,6 +225,6 @@ def answered(instance: Instance) -> dict[Answer, Instance]:
     none waits."""
     if instance.proposed is None:
         return {}
-    plain = Instance(instance.record, instance.rgb, instance.alpha, instance.face)
+    plain = Instance(instance.record, instance.rgb, instance.alpha, instance.face, attempts=instance.attempts)
     back = by_person(plain, "deblur").replace(deblur_hue_shift=None, deblur_gain=None)
     return {"accept": plain.replace(rgb=instance.proposed, deblur="applied"), "refuse": back}

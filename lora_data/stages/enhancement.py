@@ -141,3 +141,22 @@ def refused(instance: Instance, name: Name, why: Verdict | Refused) -> Instance:
     for field in ("value", "limit", "hue_shift", "gain"):
         fields[f"{name}_{field}"] = getattr(why, field, None)
     return instance.replace(**fields)
+
+
+def attempt(instance: Instance, name: Name, before: np.ndarray, after: np.ndarray, alpha: np.ndarray) -> Instance:
+    """The instance with a picture of what was taken back: left what the network saw, right what it made of it.
+
+    Args:
+        instance: What `refused` gave.
+        name: Of the stage.
+        before: uint8 ``[h, w, 3]``.
+        after: uint8 ``[H, W, 3]``, of the same aspect ratio.
+        alpha: uint8 ``[h, w]``.
+    """
+    import cv2
+
+    size = after.shape[1], after.shape[0]
+    matte = cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR)
+    sides = [cv2.resize(before, size, interpolation=cv2.INTER_CUBIC), after]
+    both = np.hstack([np.dstack([side, matte]) for side in sides])
+    return instance.replace(attempts={**instance.attempts, name: both})

@@ -11,7 +11,7 @@ import numpy as np
 from lora_data.limits import Limits
 from lora_data.sample import FacePatch, Instance
 from lora_data.stage import NetworkStage, Resources
-from lora_data.stages.enhancement import by_person, declined, face_points, refused, run, to_levels, to_picture
+from lora_data.stages.enhancement import attempt, by_person, declined, face_points, refused, run, to_levels, to_picture
 from lora_data.stages.faces import Enabled, embedder, witness
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ class FaceRestore(NetworkStage):
             face=lambda: witness(name).compare(aligned.rgb, final, aligned.points),
         )
         if verdict.reason is not None:
-            return refused(instance, "face_restore", verdict)
+            back = refused(instance, "face_restore", verdict)
+            whole = np.full(aligned.rgb.shape[:2], 255, np.uint8)
+            return attempt(back, "face_restore", aligned.rgb, final, whole)
         patch = FacePatch(final, aligned.matrix)
         return instance.replace(
             rgb=paste(instance.rgb, instance.alpha, patch),

@@ -13,6 +13,7 @@ from lora_data.sample import Instance
 from lora_data.stage import NetworkStage, Resources
 from lora_data.stages.enhancement import (
     Part,
+    attempt,
     by_person,
     declined,
     part_of,
@@ -126,7 +127,7 @@ class Upscale(NetworkStage):
         face = same_face(instance.record, part, final, resources, self.scale)
         verdict = judge(part.rgb, raw, final, interior(part.alpha), self.limits, face=face)
         if verdict.reason is not None:
-            return refused(instance, "upscale", verdict)
+            return attempt(refused(instance, "upscale", verdict), "upscale", part.rgb, final, part.alpha)
         alpha = enlarge(instance.alpha, self.scale)
         canvas = np.zeros((*alpha.shape, 3), np.uint8)
         top, left = self.scale * part.top, self.scale * part.left

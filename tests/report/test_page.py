@@ -126,8 +126,8 @@ def test_pairs_carry_what_they_are_sorted_by(made: Made):
 
 def test_what_waits_shows_what_it_proposes(made: Made):
     out = made([measured("a", deblur="proposed", deblur_reason="motion"), measured("b", deblur="proposed")])
-    (out / "cache" / "proposed").mkdir()
-    Image.fromarray(np.full((700, 500, 4), 200, np.uint8)).save(out / "cache" / "proposed" / "a.webp", lossless=True)
+    (out / "cache" / "accepted").mkdir()
+    Image.fromarray(np.full((700, 500, 4), 200, np.uint8)).save(out / "cache" / "accepted" / "a.webp", lossless=True)
     path = write_report(out)
     page = Page(path)
     assert "thumbs/proposed/a.webp" in page.pictures()
