@@ -114,6 +114,23 @@ sys.meta_path[:] = [Hide(finder) for finder in sys.meta_path]
     return subprocess.run([sys.executable, "-c", guard + code], capture_output=True, text=True, check=False)
 
 
+def test_the_demo_names_the_report_last_and_opens_the_review_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)  # pyright: ignore[reportUnknownLambdaType]
+    demo = ["demo", "--out", str(tmp_path / "d"), "--instances", "8", "--workers", "1"]
+    assert main(demo) == 0
+    report = tmp_path / "d" / "run" / "report" / "index.html"
+    assert capsys.readouterr().out.splitlines()[-1] == f"report:  {report}"
+    assert report.is_file()
+    assert main([*demo, "--review"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == f"review:  {opened[0]}"
+    assert opened[0].startswith("http://127.0.0.1:")
+
+
 def test_without_extras_the_training_half_reads_its_configuration_and_shards(film: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert main(["precompute", str(film), "--out", str(out), "--workers", "1", *SMALL]) == 0

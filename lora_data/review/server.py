@@ -16,7 +16,7 @@ import hmac
 import json
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -48,6 +48,11 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+}
+_REPORT = {
+    # its style is inline, and so is its one script, which the page's own policy allows by its hash and no other
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
 _KINDS = ("before", "thumbs", "came", "final", "accepted")
 _PAGE = {"index.html": "text/html", "review.css": "text/css"}
@@ -163,12 +168,13 @@ class _Guard:
         request = Request(scope)
         refusal = self._refusal(request)
         if refusal is not None:
-            await JSONResponse({"error": refusal}, 403)(scope, receive, _with_headers(send))
+            await JSONResponse({"error": refusal}, 403)(scope, receive, _with_headers(send, _HEADERS))
             return
         inner = dict(scope)
         # Starlette's own way to say: this application is mounted below that path
         inner["root_path"] = scope.get("root_path", "") + f"/{self._token}"
-        await self._app(inner, receive, _with_headers(send))
+        report = scope["path"].startswith(f"/{self._token}/report/")
+        await self._app(inner, receive, _with_headers(send, _HEADERS | _REPORT if report else _HEADERS))
 
     def _refusal(self, request: Request) -> str | None:
         host = request.headers.get("host", "")
@@ -187,11 +193,11 @@ class _Guard:
         return None
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, wanted: Mapping[str, str]) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
+            for name, value in wanted.items():
                 headers.setdefault(name, value)
         await send(message)
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from lora_data.cli import main
 from lora_data.demo import make_film
 from lora_data.manifest import Record
+from lora_data.report import write_report
 from lora_data.review.board import Board
 from lora_data.review.file import NAME, read_decisions
 from lora_data.shards import read_index
@@ -36,7 +37,7 @@ ROWS = [
         value=0.99,
         limit=0.95,
     ),
-    row("c3", "character_01", flagged="far_from_core"),
+    row("c3", "character_01", flagged="far_from_core", colour="applied", colour_hue_shift=0.5),
 ]
 
 
@@ -356,6 +357,19 @@ def test_a_script_in_a_caption_or_a_name_does_nothing(tmp_path: Path, page: Page
         saved(page, 1)
         assert "hacked" not in page.title()
         assert page.locator("#inspector script, nav img[src=x]").count() == 0
+
+
+def test_the_report_is_one_click_away(out: Path, page: Page):
+    write_report(out)
+    with served(Board(out)) as address:
+        shown(page, address)
+        with page.context.expect_page() as opened:
+            page.get_by_role("link", name="Report").click()
+        report = opened.value
+        report.wait_for_load_state()
+        assert report.evaluate("getComputedStyle(document.body).marginTop") == "0px"  # its style is let in
+        order = report.locator(".sort").first
+        expect(order).to_be_visible()  # and so is its script
 
 
 def test_everything_has_a_name_for_a_screen_reader(out: Path, page: Page):
