@@ -48,20 +48,26 @@ def content(out: Path) -> dict[str, bytes]:
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in files}
 
 
-def kill(folder: Path, out: Path, after: float, *more: str) -> bool:
-    """Start a run and kill it and its workers ``after`` seconds after it began to read; return whether it still ran."""
+def kill(folder: Path, out: Path, after: float | None, *more: str) -> tuple[bool, float]:
+    """Start a run and kill it and its workers ``after`` seconds after it began to read; None: let it finish.
+
+    Returns:
+        Whether it was killed before its end, and the seconds from its beginning to read to its end.
+    """
     with subprocess.Popen(
         command(folder, out, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
         env=environment(),
     ) as process:  # fmt: skip
         assert process.stderr is not None
         process.stderr.readline()  # the first pass has begun; importing everything is of no interest
-        time.sleep(after)
-        running = process.poll() is None
+        start = time.perf_counter()
+        if after is not None:
+            time.sleep(after)
+        running = after is not None and process.poll() is None
         if running:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    return running
+    return running, time.perf_counter() - start
 
 
 def killed_and_resumed(folder: Path, root: Path, kills: int, *more: str, seed: int = 0) -> int:
@@ -74,13 +80,11 @@ def killed_and_resumed(folder: Path, root: Path, kills: int, *more: str, seed: i
         AssertionError: What is made in the end differs from a run that was never disturbed.
     """
     random_moment = random.Random(seed)
-    start = time.perf_counter()
-    run(folder, root / "undisturbed", *more)
-    whole = time.perf_counter() - start
+    _, whole = kill(folder, root / "undisturbed", None, *more)
     expected, killed = content(root / "undisturbed"), 0
     for number in range(kills):
         out = root / f"out{number // 2}"
-        killed += kill(folder, out, random_moment.uniform(0, whole), *more)
+        killed += kill(folder, out, random_moment.uniform(0, whole), *more)[0]
         if number % 2 or number == kills - 1:
             run(folder, out, *more)
             assert content(out) == expected, f"run {number} differs"
