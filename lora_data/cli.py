@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. precompute.filter.min_face_size=48"
     )
     run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="what networks run on")
+    run.add_argument("--log-json", type=Path, metavar="FILE", help="append what happens, one JSON object a line")
     run.add_argument("--models", type=Path, metavar="DIR", help="folder of weights (default: LORA_DATA_MODELS)")
     _add_workers(run)
     run.set_defaults(run=commands.precompute)

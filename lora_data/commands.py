@@ -7,7 +7,7 @@ import os
 import shutil
 import webbrowser
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,13 +83,24 @@ def precompute(options: argparse.Namespace) -> int:
     from lora_data import pipeline
     from lora_data.engines.local import keep_freed_memory
     from lora_data.models.weights import FOLDER
+    from lora_data.progress import RunProgress
 
     if options.models is not None:
         os.environ[FOLDER] = str(options.models)  # worker processes inherit it
     keep_freed_memory()
-    print_summary(
-        pipeline.precompute(options.input, options.out, config, workers=options.workers, device=options.device)
-    )
+    with ExitStack() as stack:
+        log = None
+        if options.log_json is not None:
+            try:
+                log = stack.enter_context(options.log_json.open("a", encoding="utf-8"))
+            except OSError as error:
+                raise ConfigError(f"--log-json: {options.log_json} cannot be written: {error.strerror}") from None
+        progress = RunProgress(log=log)
+        summary = pipeline.precompute(
+            options.input, options.out, config, workers=options.workers, device=options.device, progress=progress
+        )
+        progress.note("run", counts=summary.counts, kept=summary.kept, known=summary.known, warnings=summary.warnings)
+    print_summary(summary)
     return 0
 
 

@@ -165,7 +165,11 @@ class _Run:
                     if isinstance(stage, CorpusStage):
                         self.finished.records = stage.apply(self.finished.records)
             seconds = round(self.tools.progress.finish(), 3)
-            self.finished.passes.append({"name": name, "seconds": seconds, "instances": count, "cached": known})
+            done = {"name": name, "seconds": seconds, "instances": count, "cached": known}
+            if networks and self.tools.resources.device == "cuda":
+                done["gpu_megabytes"] = _gpu_megabytes()
+            self.finished.passes.append(done)
+            self.tools.progress.note("pass", **done)
         self.finished.pictures[ACCEPTED] = {key: picture for key, (_, picture) in self.accepted.items()}
         return self.finished
 
@@ -322,6 +326,15 @@ def show(folder: Path, results: Results, pictures: Mapping[str, Mapping[str, Blo
     """
     for kind in KINDS:
         results.blobs.show(folder / kind, pictures.get(kind, {}))
+
+
+def _gpu_megabytes() -> int:
+    """The most memory that torch held on the GPU since it was last asked, MB."""
+    import torch
+
+    most = torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    return round(most / 1e6)
 
 
 def _merged(task: _Task) -> Record:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -28,9 +30,13 @@ class RunProgress:
 
     Args:
         stream: Where to write, standard error by default; a terminal gets bars, anything else lines.
+        log: Where to write what happens for a program: one JSON object a line, each with ``time`` (ISO 8601, UTC) and
+            ``event``: "start" (``name``, ``total``), "progress" (``name``, ``done``, ``total``, ``rate`` per second;
+            every ten seconds), "finish" (``name``, ``done``, ``seconds``) and what `note` is told. None: nowhere.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, log: TextIO | None = None) -> None:
+        self._log = log
         shown: TextIO = stream or sys.stderr
         self._stream = shown
         self._bar: Progress | None = None
@@ -48,7 +54,8 @@ class RunProgress:
     def start(self, name: str, total: int) -> None:
         """Begin a pass over ``total`` items."""
         self._name, self._total, self._done = name, total, 0
-        self._since = self._said = time.monotonic()
+        self._since = self._said = self._noted = time.monotonic()
+        self.note("start", name=name, total=total)
         if self._bar is not None:
             self._task = self._bar.add_task(name, total=total, rate="")
         else:
@@ -59,6 +66,9 @@ class RunProgress:
         self._done += count
         now = time.monotonic()
         rate = self._done / max(now - self._since, 1e-6)
+        if now - self._noted >= _EVERY:
+            self._noted = now
+            self.note("progress", name=self._name, done=self._done, total=self._total, rate=round(rate, 3))
         if self._bar is not None:
             self._bar.update(self._task, advance=count, rate=f"{rate:.1f}/s")
         elif now - self._said >= _EVERY and self._done < self._total:
@@ -69,9 +79,16 @@ class RunProgress:
     def finish(self) -> float:
         """End the pass; return its seconds."""
         seconds = time.monotonic() - self._since
+        self.note("finish", name=self._name, done=self._done, seconds=round(seconds, 3))
         if self._bar is None:
             self._line(f"{self._name}: done in {seconds:.1f} s")
         return seconds
+
+    def note(self, event: str, **fields: object) -> None:
+        """Write an event to the log, where there is one."""
+        if self._log is not None:
+            now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+            print(json.dumps({"time": now, "event": event, **fields}, ensure_ascii=False), file=self._log, flush=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -131,6 +131,20 @@ def test_the_demo_names_the_report_last_and_opens_the_review_page(
     assert opened[0].startswith("http://127.0.0.1:")
 
 
+def test_what_happens_can_be_read_by_a_program(film: Path, tmp_path: Path):
+    log = tmp_path / "log.jsonl"
+    run = ["precompute", str(film), "--out", str(tmp_path / "out"), "--workers", "1", "--log-json", str(log)]
+    assert main(run) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    passes = json.loads((tmp_path / "out" / "run.json").read_text())["passes"]
+    told = [{k: v for k, v in line.items() if k not in ("time", "event")} for line in lines if line["event"] == "pass"]
+    assert told == passes[:-1]  # writing is no pass over pictures
+    assert [line["name"] for line in lines if line["event"] == "start"] == [p["name"] for p in passes]
+    assert lines[-1]["event"] == "run"
+    assert sum(lines[-1]["counts"].values()) == passes[0]["instances"]
+    assert main([*run[:-1], str(tmp_path / "nowhere" / "log")]) == 2
+
+
 def test_without_extras_the_training_half_reads_its_configuration_and_shards(film: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert main(["precompute", str(film), "--out", str(out), "--workers", "1", *SMALL]) == 0
