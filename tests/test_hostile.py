@@ -104,6 +104,14 @@ def sparse(path: Path, size: int) -> None:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Path, dict[str, str | None], set[str]]]:
     """The folder; by source the reason of the error that it must become (None: none); what must be ignored."""
     folder = tmp_path_factory.mktemp("hostile") / "in"
+    try:
+        yield folder, *filled(folder)
+    finally:
+        subprocess.run(["rm", "-rf", "--", str(folder)], check=True)  # shutil.rmtree recurses
+
+
+def filled(folder: Path) -> tuple[dict[str, str | None], set[str]]:
+    """Make the folder."""
     folder.mkdir()
     wanted: dict[str, str | None] = {}
     for number, name in enumerate(NAMES):
@@ -163,8 +171,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Path, d
     (deep / "bottom.png").write_bytes(BALL)
     wanted["d/" * 1_200 + "bottom.png"] = None
     ignored.add(beyond(folder))
-    yield folder, wanted, ignored
-    subprocess.run(["rm", "-rf", "--", str(folder)], check=True)  # shutil.rmtree recurses
+    return wanted, ignored
 
 
 def beyond(folder: Path) -> str:
