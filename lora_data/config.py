@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,12 +36,8 @@ from lora_data.stages.matte import Matte
 from lora_data.stages.select import Select
 from lora_data.stages.upscale import Upscale
 from lora_data.stages.write import Write
+from lora_data.toml import parse_toml, read_toml
 from lora_data.train.settings import CaptionSettings, CharacterSettings, DataSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]  # installed on Python 3.10 only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +134,10 @@ def load_config(
     """
     tree: dict[str, Any] = {}
     if path is not None:
-        try:
-            tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"the configuration cannot be read: {error}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path} is not TOML: {error}") from None
+        text = read_toml(Path(path))
+        if text is None:
+            raise ConfigError(f"the configuration cannot be read: there is no file {path}")
+        tree = parse_toml(text, str(path))
     for override in overrides:
         _apply_override(tree, override)
     if preset is not None:
@@ -164,9 +157,13 @@ def _take_decided(tree: dict[str, Any], shards: str | Path | None) -> None:
         return
     index = local_shards(str(folder)) / INDEX
     characters = tree.setdefault("characters", {})
-    if not index.is_file() or not isinstance(characters, dict):
-        return
-    for name, decided in parse_index(index.read_bytes(), str(index)).characters.items():
+    try:
+        if not index.is_file() or not isinstance(characters, dict):
+            return
+        read = index.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"data.shards: its {INDEX} cannot be read: {error.strerror or error}") from None
+    for name, decided in parse_index(read, str(index)).characters.items():
         own = characters.setdefault(name, {})
         if not isinstance(own, dict):
             continue
@@ -189,6 +186,8 @@ def parse_config(tree: dict[str, Any], *, where: str = "the configuration") -> C
     merged = _merge_characters(tree)
     try:
         text = json.dumps(merged, allow_nan=False)
+    except RecursionError:
+        raise ConfigError(f"{where}: tables are nested too deeply") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: dates, nan and inf have no place here: {error}") from None
     try:
@@ -208,8 +207,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set wants key.path=value, got {override!r}")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = parse_toml(f"value = {value}", "--set")["value"]
+    except ConfigError:
         parsed = value
     *parents, last = key.strip().split(".")
     table = tree
@@ -272,7 +271,13 @@ def _explain(error: dict[str, Any], tree: dict[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{'.'.join(real)}.{message}"
-    return f"{'.'.join(real)}: {message[0].lower()}{message[1:]}, got {error.get('input')!r}"
+    return f"{'.'.join(real)}: {message[0].lower()}{message[1:]}, got {_short(error.get('input'))}"
+
+
+def _short(value: object) -> str:
+    """What was found, in a message; the start of it where it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _allowed(path: list[str]) -> list[str]:

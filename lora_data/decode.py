@@ -7,7 +7,9 @@ says.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,13 @@ from lora_data.errors import ImageError
 
 FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "TIFF", "GIF", "TGA", "PPM", "AVIF")
 """Pillow decoders that may be tried. A closed list: exotic decoders are attack surface, not film formats."""
+
+_FAILURES = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError),
+    *(struct.error, zlib.error, Image.DecompressionBombError, ImageCms.PyCMSError),
+)
+"""What Pillow raises on bytes that somebody damaged: found by changing bytes of every format. RuntimeError is AVIF's,
+TypeError and struct.error are those of EXIF tags of a wrong type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +61,13 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         with warnings.catch_warnings():
             # Our own limit below is the one that holds; Pillow's warning would only repeat it.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # about tags that nobody here reads
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError("not_an_image", f"the bytes are no image: they start with {data[:12]!r}") from None
     except Image.DecompressionBombError as error:
         raise ImageError("too_large", f"{error}; at most {max_pixels} pixels are decoded") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except _FAILURES as error:
         raise ImageError("damaged", f"the header cannot be read: {error}") from None
     if image.width * image.height > max_pixels:
         raise ImageError(
@@ -67,8 +77,13 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         )
     file_format = str(image.format)
     try:
-        image.load()
-        image = ImageOps.exif_transpose(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            image.load()
+            image = ImageOps.exif_transpose(image)
+    except _FAILURES as error:
+        raise ImageError("damaged", f"{file_format} of {len(data)} bytes cannot be decoded: {error}") from None
+    try:
         rgb, alpha, has_alpha = _split(image)
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, ImageCms.PyCMSError) as error:
         raise ImageError("damaged", f"{file_format} of {len(data)} bytes cannot be decoded: {error}") from None

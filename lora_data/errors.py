@@ -15,6 +15,8 @@ Every message says what was wrong, what was found, what was expected and where. 
 
 from __future__ import annotations
 
+_LONGEST = 500
+
 
 class LoraDataError(Exception):
     """Base of every error that lora_data raises on purpose."""
@@ -42,13 +44,16 @@ class ImageError(LoraDataError):
 
     Args:
         reason: A short stable word for the table ("truncated", "empty_matte", ...).
-        message: What was found and what was expected.
+        message: What was found and what was expected; cut after 500 characters.
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        # It quotes what files and names hold, and goes into the table: text of a bounded length, whatever is quoted.
+        text = message.encode("utf-8", "backslashreplace").decode()
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        super().__init__(text)
         self.reason = reason
-        self.message = message
+        self.message = text
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
         return ImageError, (self.reason, self.message)

@@ -7,6 +7,7 @@ compressed (a string) or not (a list), with ``size`` [height, width], and perhap
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from pycocotools import mask as untyped_coco
 
 from lora_data.errors import ImageError
+from lora_data.sources import MAX_MASKS, annotations_in
 
 coco: Any = untyped_coco  # its type stubs describe single masks only; it takes and returns lists of them
 
@@ -57,19 +59,26 @@ def read_masks(data: bytes, name: str, size: tuple[int, int]) -> Masks:
     Raises:
         ImageError: ``bad_masks``: an entry is not as SAM2 writes it, or has another size.
     """
-    content = json.loads(data)
-    entries = content["annotations"] if isinstance(content, dict) else content
+    try:
+        entries = annotations_in(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise ImageError("bad_masks", f"{name} is not JSON: {error}") from None
+    if entries is None:
+        raise ImageError("bad_masks", f"{name} holds no list of masks")
+    if len(entries) > MAX_MASKS:
+        raise ImageError("bad_masks", f"{name} lists {len(entries)} masks, at most {MAX_MASKS} are read")
     encoded: list[Any] = []
     scores: list[float] = []
     for i, entry in enumerate(entries):
         where = f"{name}, mask {i}"
         rle = entry.get("segmentation") if isinstance(entry, dict) else None
-        if not isinstance(rle, dict) or "counts" not in rle or list(rle.get("size", [])) != list(size):
+        if not isinstance(rle, dict) or "counts" not in rle or rle.get("size") != list(size):
             got = rle.get("size") if isinstance(rle, dict) else type(rle).__name__
             raise ImageError("bad_masks", f"{where}: expected COCO RLE of size {list(size)} (the frame's), got {got}")
         counts = rle["counts"]
         if isinstance(counts, list):
-            if not all(isinstance(c, int) and c >= 0 for c in counts) or sum(counts) != size[0] * size[1]:
+            sound = len(counts) <= size[0] * size[1] + 1 and all(isinstance(c, int) and c >= 0 for c in counts)
+            if not sound or sum(counts) != size[0] * size[1]:
                 raise ImageError("bad_masks", f"{where}: run lengths must add up to {size[0] * size[1]}")
             encoded.append(coco.frPyObjects({"size": list(size), "counts": counts}, *size))
         elif isinstance(counts, str):
@@ -79,18 +88,23 @@ def read_masks(data: bytes, name: str, size: tuple[int, int]) -> Masks:
         else:
             raise ImageError("bad_masks", f"{where}: counts must be a list or a string, got {type(counts).__name__}")
         score = entry.get("predicted_iou", 0.0)
-        scores.append(float(score) if isinstance(score, (int, float)) else 0.0)
+        known = isinstance(score, float) and math.isfinite(score)
+        scores.append(score if known or (isinstance(score, int) and score in (0, 1)) else 0.0)
     return Masks(size, encoded, scores)
 
 
 def _compressed_is_sound(counts: bytes, pixels: int) -> bool:
-    """Whether a compressed encoding decodes to exactly ``pixels`` (pycocotools trusts it and writes past the end)."""
+    """Whether a compressed encoding decodes to exactly ``pixels`` (pycocotools trusts it and writes past the end).
+
+    A number has six groups of five bits at most: pycocotools shifts 32-bit integers, so that a longer one means another
+    number there than here, and six hold every run of a picture that is decoded.
+    """
     runs: list[int] = []
-    i = 0
+    i = total = 0
     while i < len(counts):
         value, shift, more = 0, 0, True
         while more:
-            if i >= len(counts) or shift > 60:
+            if i >= len(counts) or shift > 25:
                 return False
             c = counts[i] - 48
             if not 0 <= c < 64:
@@ -102,10 +116,11 @@ def _compressed_is_sound(counts: bytes, pixels: int) -> bool:
                 value |= -1 << shift
         if len(runs) > 2:
             value += runs[-2]
-        if value < 0:
+        total += value
+        if value < 0 or total > pixels or len(runs) > pixels:
             return False
         runs.append(value)
-    return sum(runs) == pixels
+    return total == pixels
 
 
 def judge(masks: Masks, *, background_border: float, part_overlap: float, same_overlap: float) -> list[Verdict | None]:

@@ -183,15 +183,21 @@ def parse_index(data: bytes, where: str) -> Index:
         ShardError: It is unreadable or of another format.
     """
     try:
-        content = json.loads(data)
+        content = _table(json.loads(data))
         if content["format"] != FORMAT:
             raise ShardError(f"{where} has format {content['format']}, this version reads {FORMAT}")
-        shards = tuple(ShardEntry(**entry) for entry in content["shards"])
+        shards = tuple(_shard_entry(entry) for entry in content["shards"])
         samples = tuple(_sample_entry(entry) for entry in content["samples"])
         # indices of earlier versions know none
-        characters = {str(name): dict(table) for name, table in dict(content.get("characters") or {}).items()}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ShardError(f"{where} cannot be read: {error!r}") from None
+        characters = {name: _table(told) for name, told in _table(content.get("characters") or {}).items()}
+        for told in characters.values():
+            _table(told.get("augment", {}))
+        known = {shard.name: shard.bytes for shard in shards}
+        for sample in samples:
+            if any(offset + size > known[sample.shard] for offset, size in sample.files.values()):
+                raise ValueError(f"{sample.key} lies beyond the end of {sample.shard}")
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
+        raise ShardError(f"{where} cannot be read: {repr(error)[:300]}") from None
     return Index(shards, samples, FORMAT, characters)
 
 
@@ -253,14 +259,41 @@ class _Writer:
             self._tar.fileobj.close()
 
 
+def _shard_entry(entry: dict[str, Any]) -> ShardEntry:
+    name = _text(entry["name"])
+    if not re.fullmatch(r"[^/\\\0]+\.tar", name):  # it is read from beside the index, from nowhere else
+        raise ValueError(f"{name!r} is no shard's name")
+    samples, size = _count(entry["samples"]), _count(entry["bytes"])
+    return ShardEntry(name, _text(entry["character"]), samples, size, _text(entry["sha256"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {value!r}")
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise TypeError(f"expected a count, got {value!r}")
+    return value
+
+
+def _table(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected a table, got {value!r}")
+    return value
+
+
 def _sample_entry(entry: dict[str, Any]) -> SampleEntry:
-    files = {suffix: (int(place[0]), int(place[1])) for suffix, place in entry["files"].items()}
+    files = {suffix: (_count(place[0]), _count(place[1])) for suffix, place in _table(entry["files"]).items()}
     face = entry.get("face")  # indices of earlier versions know none
     if face is not None:
         x0, y0, x1, y1 = map(float, face)
         face = (x0, y0, x1, y1)
-    size = int(entry["width"]), int(entry["height"])
-    return SampleEntry(entry["key"], entry["shard"], entry["character"], *size, files, face)
+    size = _count(entry["width"]), _count(entry["height"])
+    key, shard, character = (_text(entry[name]) for name in ("key", "shard", "character"))
+    return SampleEntry(key, shard, character, *size, files, face)
 
 
 def _safe_name(character: str, taken: set[str]) -> str:

@@ -11,9 +11,10 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lora_data.errors import ConfigError, ImageError
 
@@ -21,6 +22,12 @@ IMAGE_SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".
 MASK_MARKS = ("_mask", "-mask", ".mask", "_matte", "_alpha")
 """``a.png`` with ``a_mask.png`` (or one of the other marks, or ``masks/a.png`` in a folder beside) is one input."""
 MASK_FOLDERS = frozenset({"mask", "masks", "matte", "mattes", "alpha"})
+MAX_MASKS = 4096
+"""Masks of one frame at most: they are compared in pairs. SAM2's generator proposes 3072 before it drops copies."""
+MAX_IMAGE_BYTES, MAX_JSON_BYTES, MAX_CAPTION_BYTES = 1 << 30, 64 << 20, 1 << 20
+"""Larger files are not read. 100 Mpx of 16-bit RGBA are 800 MB without compression; the masks of a 4K frame a few MB
+(parsed JSON takes up to 25 times its bytes)."""
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +61,22 @@ class Source:
         """Every file that it is made of."""
         return tuple(p for p in (self.path, self.mask, self.annotations, self.caption, self.sidecar) if p is not None)
 
+    def read(self) -> dict[Path, bytes]:
+        """The content of each of its files.
+
+        Raises:
+            OSError: A file cannot be read.
+            ImageError: ``huge_file``: a file is larger than is read.
+        """
+        limits = {self.annotations: MAX_JSON_BYTES, self.sidecar: MAX_JSON_BYTES, self.caption: MAX_CAPTION_BYTES}
+        found: dict[Path, bytes] = {}
+        for path in self.files:
+            size, limit = path.stat().st_size, limits.get(path, MAX_IMAGE_BYTES)
+            if size > limit:
+                raise ImageError("huge_file", f"{path.name} has {size} bytes, at most {limit} are read")
+            found[path] = path.read_bytes()
+        return found
+
     def digest(self, digests: Mapping[Path, str]) -> str:
         """What ingest makes of it, as one SHA-256: its name (which tells frame, track and scene), which mask it is, the
         names of its files (which messages quote) and their contents.
@@ -72,7 +95,8 @@ class Discovery:
 
     Args:
         sources: The inputs, sorted by their key.
-        ignored: Files that are neither images nor parts of one, relative paths.
+        ignored: What is neither an image nor part of one, relative paths: other files, links that lead nowhere, pipes
+            and the like; with a "/" at the end folders that cannot be read and links to folders.
     """
 
     sources: tuple[Source, ...]
@@ -83,15 +107,17 @@ def key_of(source: str) -> str:
     """The key of a source path.
 
     A plain name (``film_000123_i2.png``) keeps its stem. Anything that the stem alone does not tell (folders, other
-    suffixes, characters that a shard cannot hold) adds eight hex digits of the path's SHA-256.
+    suffixes, characters that a shard cannot hold) adds eight hex digits of the path's SHA-256, or sixteen where
+    letters are lost: many names may then look alike. Two names can still be made to meet; `discover` refuses them.
     """
     path, _, mask = source.partition("#")
     stem, dot, suffix = path.rpartition(".")
     if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", stem) and dot and suffix == "png" and not mask:
         return stem
-    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", (stem or suffix) + (f"-m{mask}" if mask else "")).strip("-")[-64:]
-    return f"{slug}-{digest}" if slug else digest
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", (stem or suffix) + (f"-m{mask}" if mask else "")).strip("-")
+    lost = len(slug) > 64 or re.search(r"[^A-Za-z0-9_./#-]", source) is not None
+    digest = hashlib.sha256(source.encode()).hexdigest()[: 16 if lost else 8]
+    return f"{slug[-64:]}-{digest}" if slug else digest
 
 
 def discover(folder: Path, exclude: Path | None = None) -> Discovery:
@@ -102,16 +128,11 @@ def discover(folder: Path, exclude: Path | None = None) -> Discovery:
         exclude: A folder below it to leave out (OUT).
 
     Raises:
-        ConfigError: ``folder`` is not a folder, or holds no image.
+        ConfigError: ``folder`` is not a folder, or holds no image, or two inputs would have one key.
     """
     if not folder.is_dir():
         raise ConfigError(f"INPUT must be a folder, got {folder}")
-    folders: dict[Path, list[Path]] = defaultdict(list)
-    excluded = None if exclude is None else exclude.resolve()
-    for root, names, files in os.walk(folder, followlinks=False):
-        here = Path(root)
-        names[:] = sorted(n for n in names if not n.startswith(".") and (here / n).resolve() != excluded)
-        folders[here] = sorted(here / f for f in files if not f.startswith(".") and (here / f).is_file())
+    folders, odd = _walk(folder, exclude)
     images = {p for files in folders.values() for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
     taken: set[Path] = set()
     masks = _pair_masks(images)
@@ -130,7 +151,7 @@ def discover(folder: Path, exclude: Path | None = None) -> Discovery:
             if count is not None:
                 sources += [
                     Source(source=f"{name}#{i}", path=path, annotations=beside, index=i, caption=caption)
-                    for i in range(count)
+                    for i in range(count if count <= MAX_MASKS else 0)
                 ] or [Source(source=name, path=path, annotations=beside, caption=caption)]
                 continue
             sources.append(Source(source=name, path=path, mask=masks.get(path), caption=caption, sidecar=beside))
@@ -140,19 +161,71 @@ def discover(folder: Path, exclude: Path | None = None) -> Discovery:
         raise ConfigError(
             f"INPUT holds no image: {folder} (searched recursively for {', '.join(sorted(IMAGE_SUFFIXES))})"
         )
-    ignored = tuple(_relative(p, folder) for files in folders.values() for p in files if p not in taken)
-    return Discovery(tuple(sorted(sources, key=lambda s: s.key)), ignored)
+    ignored = [_relative(p, folder) for files in folders.values() for p in files if p not in taken]
+    by_key: dict[str, Source] = {}
+    for source in sources:
+        other = by_key.setdefault(source.key, source)
+        if other is not source:
+            raise ConfigError(f"rename one: {other.source!r} and {source.source!r} would both be {source.key!r}")
+    return Discovery(tuple(by_key[key] for key in sorted(by_key)), (*ignored, *odd))
+
+
+def _walk(folder: Path, exclude: Path | None) -> tuple[dict[Path, list[Path]], list[str]]:
+    """The files by folder, and what is there beside files and folders.
+
+    `os.walk` recurses (Python 3.11 and earlier) and is silent about folders that it cannot read.
+    """
+    folders: dict[Path, list[Path]] = {}
+    odd: list[str] = []
+    left_out = exclude.stat() if exclude is not None and exclude.exists() else None
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        inner: list[Path] = []
+        try:
+            if left_out is not None and os.path.samestat(here.stat(), left_out):
+                continue
+            with os.scandir(here) as entries:
+                listed = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+        except OSError:
+            odd.append(_relative(here, folder) + "/")
+            continue
+        folders[here] = []
+        for entry in listed:
+            path = here / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(path)
+            elif _leads(entry, os.DirEntry[str].is_file):
+                folders[here].append(path)
+            else:
+                odd.append(_relative(path, folder) + ("/" if _leads(entry, os.DirEntry[str].is_dir) else ""))
+        waiting += reversed(inner)
+    return folders, sorted(odd)
+
+
+def _leads(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Whether an entry, or what it links to, is of a kind; a link that cannot be followed is of none."""
+    try:
+        return kind(entry)
+    except OSError:
+        return False
 
 
 def count_annotations(path: Path) -> int | None:
     """How many masks a SAM2 mask file lists, or None where the JSON is something else (a sidecar) or unreadable."""
     try:
-        content = json.loads(path.read_bytes())
+        if path.stat().st_size > MAX_JSON_BYTES:
+            return None
+        entries = annotations_in(json.loads(path.read_bytes()))
     except (ValueError, OSError, RecursionError):
         return None
-    if isinstance(content, dict):
-        content = content.get("annotations")
-    return len(content) if isinstance(content, list) else None
+    return None if entries is None else len(entries)
+
+
+def annotations_in(content: object) -> list[Any] | None:
+    """The entries of a SAM2 mask file from its JSON, or None where that is something else."""
+    entries = content.get("annotations") if isinstance(content, dict) else content
+    return entries if isinstance(entries, list) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +284,8 @@ def read_sidecar(data: bytes, name: str) -> Numbers:
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ImageError("bad_sidecar", f"{name}: {alias} must be a whole number, got {value!r}")
+            if abs(value) >= 1 << 53:
+                raise ImageError("bad_sidecar", f"{name}: {alias} must be below 2 ** 53, got {value!r}")
             return value
         return None
 
@@ -221,7 +296,13 @@ def read_sidecar(data: bytes, name: str) -> Numbers:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, str)):
                 raise ImageError("bad_sidecar", f"{name}: {alias} must be a text or a number, got {value!r}")
-            return str(value)
+            said = str(value)
+            if len(said) > _LONGEST_NAME or any(0xD800 <= ord(c) <= 0xDFFF for c in said):
+                raise ImageError(
+                    "bad_sidecar",
+                    f"{name}: {alias} must be a text of at most {_LONGEST_NAME} whole characters, got {value!r}",
+                )
+            return said
         return None
 
     return Numbers(
@@ -230,8 +311,16 @@ def read_sidecar(data: bytes, name: str) -> Numbers:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    # Names that are no UTF-8 become readable escapes: a table and a shard hold text.
-    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+    # Names that are no UTF-8 become readable escapes: a table and a shard hold text. A backslash is doubled there, and
+    # where a name holds such an escape as it is: otherwise two files could have one name.
+    name = os.fsencode(path.relative_to(folder).as_posix())
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if text and "\\x" not in text:
+        return text
+    return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
 def _pair_masks(images: set[Path]) -> dict[Path, Path]:

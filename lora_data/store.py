@@ -22,6 +22,10 @@ CAME = 640
 """Longest side, px, of the picture that is shown as it came: what a page has room for."""
 
 
+MAX_SIDE = 16383
+"""Pixels that a side of a WebP can have."""
+
+
 def encode_webp(rgb: np.ndarray, alpha: np.ndarray) -> bytes:
     """Lossless WebP of a straight-alpha picture; the colour under alpha 0 is kept as it is."""
     buffer = io.BytesIO()

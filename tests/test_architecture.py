@@ -12,11 +12,11 @@ import lora_data
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
     ["errors", "durable", "interrupt"],
-    ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "progress", "blobs", "run_lock"],
+    ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "progress", "blobs", "run_lock", "toml"],
     ["augment.policy", "download", "decisions", "tracks", "clustering", "record_bytes", "publish"],
     ["looks", "linkage_rounds"],
-    ["sample", "metrics", "fingerprint", "hash_index", "ssim", "shards", "store", "decode", "sources", "sam2", "table"],
-    ["characters", "results"],
+    ["sample", "metrics", "fingerprint", "hash_index", "ssim", "shards", "store", "decode", "sources", "table"],
+    ["characters", "results", "sam2"],
     ["faces", "stage", "remote", "gate", "motion", "train.settings", "work"],
     ["backends", "models"],
     ["stages"],

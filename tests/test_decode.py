@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile, features
 
 from lora_data.decode import decode, decode_mask
 from lora_data.errors import ImageError
@@ -35,6 +36,16 @@ def png16(pixels: np.ndarray) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+WHOLE = (
+    *(png(RGBA), saved(Image.fromarray(RGB), "JPEG"), saved(Image.fromarray(RGBA), "WEBP")),
+    *(saved(Image.fromarray(RGBA), "TIFF"), saved(Image.fromarray(RGB), "TIFF", compression="tiff_lzw")),
+    *(saved(Image.fromarray(RGB), "BMP"), saved(Image.fromarray(RGB).quantize(8), "GIF")),
+    *(saved(Image.fromarray(RGBA), "TGA", compression="tga_rle"), saved(Image.fromarray(RGB), "PPM")),
+    *((saved(Image.fromarray(RGBA), "AVIF"),) if features.check("avif") else ()),
+)
+"""One picture of every format."""
 
 
 def test_rgba_png_comes_back_as_it_is():
@@ -133,15 +144,73 @@ def test_a_header_that_claims_billions_of_pixels_is_refused():
     assert caught.value.reason == "too_large"
 
 
-@settings(max_examples=60, deadline=None)
+def claimed(fmt: str) -> bytes:
+    """A small picture of a format whose header says that it is 30,000 px wide and high."""
+    side = 30_000
+    if fmt == "PPM":
+        return b"P6 30000 30000 255\n" + bytes(100)
+    data = bytearray(saved(Image.fromarray(RGB).quantize(8) if fmt == "GIF" else Image.fromarray(RGB), fmt))
+    little, big = struct.pack("<HH", side, side), struct.pack(">HH", side, side)
+    if fmt == "GIF":
+        data[6:10] = little
+    elif fmt == "BMP":
+        data[18:26] = struct.pack("<ii", side, side)
+    elif fmt == "TGA":
+        data[12:16] = little
+    elif fmt == "JPEG":
+        start = data.index(b"\xff\xc0") + 5
+        data[start : start + 4] = big
+    else:
+        for tag in (256, 257):
+            start = data.index(struct.pack("<HHI", tag, 4, 1)) + 8
+            data[start : start + 4] = struct.pack("<I", side)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("fmt", ["PPM", "GIF", "BMP", "TGA", "JPEG", "TIFF"])
+def test_no_format_decodes_what_claims_to_be_too_large(fmt: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("it was decoded"))
+    for limit in (LIMIT, 178_956_970):
+        with pytest.raises(ImageError) as caught:
+            decode(claimed(fmt), limit)
+        assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("kind", ["iCCP", "zTXt", "iTXt"])
+def test_a_bomb_in_a_chunk_beside_the_pixels_is_refused(kind: str):
+    packed = zlib.compress(bytes(100 << 20))
+    body = {"iCCP": b"p\0\0", "zTXt": b"c\0\0", "iTXt": b"c\0\1\0\0\0"}[kind] + packed
+    chunk = struct.pack(">I", len(body)) + kind.encode() + body + struct.pack(">I", zlib.crc32(kind.encode() + body))
+    whole = png(RGBA)
+    try:
+        decoded = decode(whole[:33] + chunk + whole[33:], LIMIT)
+    except ImageError as error:
+        found = error.reason
+    else:
+        found = "decoded" if np.array_equal(decoded.alpha, ALPHA) else "other"
+    assert found in ("damaged", "decoded")  # Pillow refuses some and leaves others out; none costs 100 MB
+
+
+def test_a_tag_of_a_wrong_type_is_damage_not_a_crash():
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    data = saved(Image.fromarray(RGB), "JPEG", exif=exif)
+    for place in range(data.index(b"Exif"), data.index(b"Exif") + 60):
+        for value in (0, 2, 12, 255):
+            broken = bytearray(data)
+            broken[place] = value
+            with suppress(ImageError):
+                decode(bytes(broken), LIMIT)
+
+
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_damage_is_an_image_error_or_an_image(data: st.DataObject):
-    whole = data.draw(
-        st.sampled_from([png(RGBA), saved(Image.fromarray(RGB), "JPEG"), saved(Image.fromarray(RGBA), "WEBP")])
-    )
+    whole = data.draw(st.sampled_from(WHOLE))
     broken = bytearray(whole)
+    head = min(len(broken), data.draw(st.sampled_from([64, 400, 100_000])))  # where the structure is
     for _ in range(data.draw(st.integers(1, 6))):
-        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+        broken[data.draw(st.integers(0, head - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(1, len(broken)))
     try:
         decoded = decode(bytes(broken[:cut]), LIMIT)

@@ -60,10 +60,12 @@ class MapPass:
     def _ingested(self, record: Record, source: Source) -> Made:
         assert self.ingest is not None
         try:
-            files = {path: path.read_bytes() for path in source.files}
+            files = source.read()
         except OSError as error:
             row = record.decide("error", "ingest", "unreadable").replace(message=f"{type(error).__name__}: {error}")
             return Made(to_bytes(changes(record, row)), lasting=False)
+        except ImageError as error:
+            return Made(_error(record, record, "ingest", error), lasting=False)
         inputs = source.digest({path: hashlib.sha256(data).hexdigest() for path, data in files.items()})
         try:
             found = self.ingest.decode(source, files)

@@ -23,11 +23,7 @@ from pathlib import Path
 from lora_data.config import parse_config
 from lora_data.decisions import Decision, effective, settings
 from lora_data.errors import ConfigError, RunError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]  # installed on Python 3.10 only
+from lora_data.toml import MAX_BYTES, decode_toml, parse_toml, read_toml
 
 NAME = "review.toml"
 HEAD = """\
@@ -46,15 +42,8 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
     Raises:
         ConfigError: It is no TOML, or a decision in it is none; naming the decision by its place, from 1.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
-    return parse_decisions(text, path)
+    text = read_toml(path)
+    return () if text is None else parse_decisions(text, path)
 
 
 def parse_decisions(text: str, path: Path) -> tuple[Decision, ...]:
@@ -63,10 +52,7 @@ def parse_decisions(text: str, path: Path) -> tuple[Decision, ...]:
     Raises:
         ConfigError: As `read_decisions`.
     """
-    try:
-        tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
+    tree = parse_toml(text, str(path))
     unknown = set(tree) - {"decision"}
     if unknown:
         raise ConfigError(f"{path}: {', '.join(sorted(unknown))} is not a key; allowed: [[decision]]")
@@ -147,16 +133,13 @@ def append_decision(path: Path, decision: Decision, remark: str) -> None:
         with open(path, "a+b") as file:
             _lock(file.fileno())
             file.seek(0)
-            before = file.read()
-            try:
-                text = before.decode()
-            except UnicodeDecodeError as error:
-                raise ConfigError(f"{path} is not TOML: {error}") from None
+            before = file.read(MAX_BYTES + 1)
+            text = decode_toml(before, path)
             parse_decisions(text, path)
             # whoever edits by hand may leave the last line open
             start = HEAD if not before else "" if before.endswith(b"\n") else "\n"
             whole = start + block
-            parse_decisions(text + whole, path)
+            parse_decisions(decode_toml(before + whole.encode(), path), path)
             file.write(whole.encode())
             file.flush()
             os.fsync(file.fileno())

@@ -69,8 +69,9 @@ class Ingest:
 
         Raises:
             OSError: A file cannot be read.
+            ImageError: As `decode`, or a file is larger than is read.
         """
-        return self.decode(source, {path: path.read_bytes() for path in source.files})
+        return self.decode(source, source.read())
 
     def decode(self, source: Source, files: Mapping[Path, bytes]) -> Instance | Record:
         """Decode a source.
@@ -129,10 +130,11 @@ class Ingest:
 
     def _cut_out(self, source: Source, record: Record, decoded: Decoded, annotations: bytes) -> Instance | Record:
         """Cut one mask out of its frame, with the frame's own pixels around and under it."""
-        if source.index is None or source.annotations is None:
-            raise ImageError("no_masks", "the frame's mask file lists no mask")
+        assert source.annotations is not None
         height, width = decoded.alpha.shape
         masks, verdicts = _judged(annotations, source.annotations.name, (height, width), self)
+        if source.index is None or source.index >= len(verdicts):  # beyond: the file changed since it was found
+            raise ImageError("no_masks", f"{source.annotations.name} lists {len(verdicts)} masks")
         verdict = verdicts[source.index]
         mask = masks.decode(source.index)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -150,11 +152,14 @@ class Ingest:
 
 def _with_box(record: Record, rgb: np.ndarray, alpha: np.ndarray) -> Instance:
     from lora_data.matte import bounding_box
+    from lora_data.store import MAX_SIDE
 
+    height, width = alpha.shape
+    if max(height, width) > MAX_SIDE:
+        raise ImageError("too_large", f"{width} x {height}: a side of at most {MAX_SIDE} px can be kept (WebP's limit)")
     box = bounding_box(alpha)
     if box is None:
         raise ImageError("empty_matte", f"no pixel has an alpha above 127; the highest is {int(alpha.max())}")
-    height, width = alpha.shape
     x, y, w, h = box
     return Instance(record.replace(width=width, height=height, box_x=x, box_y=y, box_width=w, box_height=h), rgb, alpha)
 
