@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,8 @@ def load_config(
     """Read a TOML file, apply overrides, check everything.
 
     What a person decided on the review page about a character in training (``symmetric``, ``augment``) stands in the
-    shards' index. It is taken for every key about which neither the file nor an override says something.
+    shards' index. It is taken for every key about which neither the file nor an override says something; where they
+    say something else, that is used, with a warning.
 
     Args:
         path: The file, or None for the defaults.
@@ -168,12 +170,22 @@ def _take_decided(tree: dict[str, Any], shards: str | Path | None) -> None:
         if not isinstance(own, dict):
             continue
         if "symmetric" in decided:
-            own.setdefault("symmetric", decided["symmetric"])
+            _fill_in(own, "symmetric", decided["symmetric"], f"characters.{name}")
         policy = own.setdefault("augment", {})
         for key, value in dict(decided.get("augment", {})).items():
             # where the file takes the symmetry back, a flip cannot stay
             if isinstance(policy, dict) and (key != "horizontal_flip" or own.get("symmetric") is True):
-                policy.setdefault(key, value)
+                _fill_in(policy, key, value, f"characters.{name}.augment")
+
+
+def _fill_in(table: dict[str, Any], key: str, decided: object, where: str) -> None:
+    """Take what a person decided, unless the table says something; if that is something else, say so."""
+    said = table.setdefault(key, decided)
+    if said != decided:
+        warnings.warn(
+            f"{where}.{key}: the configuration's {said!r} is used; on the review page it was decided to be {decided!r}",
+            stacklevel=4,
+        )
 
 
 def parse_config(tree: dict[str, Any], *, where: str = "the configuration") -> Config:

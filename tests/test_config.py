@@ -107,10 +107,13 @@ def test_what_a_person_decided_is_taken_where_the_file_says_nothing(tmp_path: Pa
     write_shards(tmp_path / "shards", [sample], max_bytes=10_000, characters=told)
     path = tmp_path / "train.toml"
     path.write_text(f'[data]\nshards = "{tmp_path / "shards"}"\n[characters.luca.augment]\nrotation = [-2, 2]\n')
-    luca = load_config(path).characters["luca"]
+    with pytest.warns(UserWarning, match=r"luca.augment.rotation: the configuration's \[-2, 2\] is used") as said:
+        luca = load_config(path).characters["luca"]
+    assert len(said) == 1
     assert (luca.symmetric, luca.augment.horizontal_flip, luca.augment.rotation) == (True, 0.5, (-2, 2))
     assert load_config(path, decided=False).characters["luca"].symmetric is False
     assert load_config(shards=tmp_path / "shards").characters["luca"].augment.rotation == (-1, 1)
     # who takes the symmetry back takes the flip back
-    luca = load_config(path, overrides=["characters.luca.symmetric=false"]).characters["luca"]
+    with pytest.warns(UserWarning, match="symmetric: the configuration's False is used"):
+        luca = load_config(overrides=["characters.luca.symmetric=false"], shards=tmp_path / "shards").characters["luca"]
     assert luca.augment.horizontal_flip == 0
