@@ -262,7 +262,7 @@ class _Writer:
 def _shard_entry(entry: dict[str, Any]) -> ShardEntry:
     name = _text(entry["name"])
     if not re.fullmatch(r"[^/\\\0]+\.tar", name):  # it is read from beside the index, from nowhere else
-        raise ValueError(f"{name!r} is no shard's name")
+        raise ValueError(f"it names a shard {name!r}, expected a file beside it that ends in .tar")
     samples, size = _count(entry["samples"]), _count(entry["bytes"])
     return ShardEntry(name, _text(entry["character"]), samples, size, _text(entry["sha256"]))
 

@@ -64,6 +64,7 @@ def write_report(out: Path) -> Path:
             map=embedding_map(records, {c.name: c.anchor for c in cast}),
             outliers=outliers(records),
             panels=panels(records, run),
+            panels_of={c.anchor: panels([r for r in records if r.character == c.name], run) for c in cast},
             augmentation=augmentation(out / "shards", run.tree, records, [c.name for c in cast], pictures),
             enhancements=enhancements(records),
             families=families(records),

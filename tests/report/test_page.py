@@ -254,3 +254,21 @@ def test_rejected_without_any_picture_are_lines(made: Made):
     page = Page(write_report(made(parts)))
     assert page.values("class").count("line") == 3
     assert "nopic" not in page.values("class")
+
+
+def test_every_character_has_its_own_quality_with_the_limits(made: Made):
+    rows = [
+        measured("a", character="ann", brightness=100.0),
+        measured("b", character="bob", brightness=40.0),
+        measured("c", character="bob", brightness=20.0).decide("rejected", "filter", "dark", 20.0, 30.0),
+    ]
+    out = made(rows)
+    (out / "run.json").write_text('{"config": {"precompute": {"filter": {"brightness_range": [30, 220]}}}}')
+    html = write_report(out).read_text()
+    said = [
+        f"Brightness: {n} measured, {k} kept, {r} rejected by this limit"
+        for n, k, r in ((3, 2, 1), (1, 1, 0), (2, 1, 1))
+    ]
+    assert [html.count(text) for text in said] == [1, 1, 1]
+    brightness = html.split("Brightness: 2 measured")[1].split("</svg>")[0]
+    assert brightness.count('<path class="limit"') == 2
