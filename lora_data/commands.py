@@ -18,16 +18,20 @@ if TYPE_CHECKING:
     from lora_data.pipeline import Summary
 
 _NEEDED = {
-    "cv2": "opencv-python",
-    "imagehash": "imagehash",
-    "jinja2": "jinja2",
-    "pyarrow": "pyarrow",
-    "pycocotools": "pycocotools",
-    "pymatting": "pymatting",
-    "rich": "rich",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
+    "precompute": {
+        "cv2": "opencv-python",
+        "imagehash": "imagehash",
+        "jinja2": "jinja2",
+        "pyarrow": "pyarrow",
+        "pycocotools": "pycocotools",
+        "pymatting": "pymatting",
+        "rich": "rich",
+        "skimage": "scikit-image",
+        "sklearn": "scikit-learn",
+    },
+    "review": {"starlette": "starlette", "uvicorn": "uvicorn"},
 }
+"""By extra: module and package."""
 
 
 def models(options: argparse.Namespace) -> int:
@@ -54,7 +58,7 @@ def models(options: argparse.Namespace) -> int:
         return 0
     chosen = [model_named(name) for name in options.names]
     if options.act == "pull":
-        _need_precompute("lora-data models pull")
+        _need("precompute", "lora-data models pull")
         from lora_data.progress import download_bar
 
         for model in chosen:
@@ -79,7 +83,7 @@ def precompute(options: argparse.Namespace) -> int:
     from lora_data.config import load_config
 
     config = load_config(options.config, overrides=options.set, preset=options.preset, decided=False)
-    _need_precompute("lora-data precompute")
+    _need("precompute", "lora-data precompute")
     from lora_data import pipeline
     from lora_data.engines.local import keep_freed_memory
     from lora_data.models.weights import FOLDER
@@ -106,9 +110,9 @@ def precompute(options: argparse.Namespace) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Render a small film and run everything on it."""
-    _need_precompute("lora-data demo")
+    _need("precompute", "lora-data demo")
     if options.review:
-        _need_review("lora-data demo --review")
+        _need("review", "lora-data demo --review")
     from lora_data import pipeline
     from lora_data.config import load_config
     from lora_data.demo import make_film
@@ -145,12 +149,12 @@ def demo(options: argparse.Namespace) -> int:
 
 def review(options: argparse.Namespace) -> int:
     """Serve the page on which a person decides."""
-    _need_precompute("lora-data review")
+    _need("precompute", "lora-data review")
     return _serve(options.out, options)
 
 
 def _serve(out: Path, options: argparse.Namespace) -> int:
-    _need_review("the review page")
+    _need("review", "the review page")
     from lora_data.review.server import serve
 
     def opened(address: str) -> None:
@@ -164,15 +168,9 @@ def _serve(out: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _need_review(purpose: str) -> None:
-    for package in ("starlette", "uvicorn"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "review", purpose)
-
-
 def report(options: argparse.Namespace) -> int:
     """Rebuild the static report."""
-    _need_precompute("lora-data report")
+    _need("precompute", "lora-data report")
     from lora_data.report import write_report
 
     print(write_report(options.out))
@@ -252,10 +250,11 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _need_precompute(purpose: str) -> None:
-    for module, package in _NEEDED.items():
+def _need(extra: str, purpose: str) -> None:
+    """Refuse, before anything is touched, what needs an extra that is not installed."""
+    for module, package in _NEEDED[extra].items():
         if find_spec(module) is None:
-            raise MissingExtraError(package, "precompute", purpose)
+            raise MissingExtraError(package, extra, purpose)
 
 
 def print_summary(summary: Summary) -> None:

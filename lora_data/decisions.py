@@ -20,8 +20,7 @@ ENHANCED = ("face_restore", "upscale", "deblur", "colour", "matte")
 
 WHO: frozenset[Act] = frozenset({"name", "merge", "split", "move"})
 """Acts that say who is who."""
-_CLUSTERLESS: frozenset[Act] = frozenset({"reject", "restore", "accept", "refuse"})
-_ON_INSTANCES = WHO | _CLUSTERLESS
+_ON_INSTANCES: frozenset[Act] = WHO | frozenset[Act](("reject", "restore", "accept", "refuse"))
 _ON_CHARACTERS: frozenset[Act] = frozenset({"symmetric", "augment"})
 
 

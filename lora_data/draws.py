@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,9 +95,3 @@ def target_of(picture: np.ndarray, side: int) -> tuple[int, int]:
     """(height, width) of a picture whose longest side becomes ``side`` px."""
     scale = side / max(picture.shape[:2])
     return max(8, round(picture.shape[0] * scale)), max(8, round(picture.shape[1] * scale))
-
-
-def spread(places: Sequence[int], count: int) -> list[int]:
-    """At most so many of these, evenly over their order."""
-    chosen = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
-    return [places[i] for i in chosen.tolist()]

@@ -16,7 +16,7 @@ from typing import Any
 
 from lora_data.blobs import Blob
 from lora_data.content_key import key_of, pass_print, reads_of
-from lora_data.engines.batches import TAKEN_BACK_KINDS, NetworkPass
+from lora_data.engines.batches import NetworkPass
 from lora_data.engines.local import LocalEngine
 from lora_data.engines.map_pass import AFTER_KINDS, BEFORE_KINDS, MapPass
 from lora_data.errors import RunError
@@ -28,6 +28,7 @@ from lora_data.results import NEXT, Result, Results
 from lora_data.sources import Source
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stage
 from lora_data.stages.ingest import Ingest
+from lora_data.store import TAKEN_BACK_KINDS
 from lora_data.work import Item, Made
 
 FINAL, ACCEPTED = "final", "accepted"

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from lora_data.augment import AugmentSummary, Batch, CharacterAugment
-from lora_data.draws import Draw, drawn, spread, target_of
+from lora_data.draws import Draw, drawn, target_of
 from lora_data.errors import ShardError
+from lora_data.evenly import evenly
 from lora_data.shards import SampleEntry
 from lora_data.train.dataset import ShardDataset
 
@@ -53,7 +54,7 @@ def write_preview(
         parts.append(_header(f"{character}   {count} images, {state}", draws))
         own = [place for place, sample in enumerate(dataset.samples) if sample.character == character]
         own.sort(key=lambda place: dataset.samples[place].key)
-        for place in spread(own, samples):
+        for place in evenly(own, samples):
             parts.append(_row(dataset.samples[place], dataset.image(place), augment, draws, epoch, summary))
     page = Image.new("RGB", (parts[0].width, sum(p.height for p in parts) + GAP), PAPER)
     top = 0

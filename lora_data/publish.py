@@ -19,7 +19,7 @@ def publish(out: Path, files: Mapping[str, Path]) -> None:
     """Put staged shards and files in their places.
 
     Args:
-        out: OUT; ``OUT/.shards.new`` holds the shards (see `lora_data.shards.stage_shards`).
+        out: OUT; ``OUT/.shards.new`` holds the shards (see `lora_data.shards.write_shards`).
         files: Written files by their name in OUT, in the order in which they are to appear.
 
     Raises:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_data.download import file_digest
-from lora_data.durable import put_folder, sync_file, write_atomic
+from lora_data.durable import sync_file, write_atomic
 from lora_data.errors import ShardError
 
 INDEX = "index.json"
@@ -97,26 +97,6 @@ class Index:
 
 
 def write_shards(
-    folder: Path,
-    samples: Iterable[ShardSample],
-    *,
-    max_bytes: int,
-    characters: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Index:
-    """Write samples to shards beside ``folder`` and put them in its place when all are whole.
-
-    Args:
-        folder: ``OUT/shards``. What was there is replaced.
-        samples: As for `stage_shards`, as all the rest.
-        max_bytes: The same.
-    """
-    new = folder.with_name(f".{folder.name}.new")
-    index = stage_shards(new, samples, max_bytes=max_bytes, characters=characters)
-    put_folder(new, folder)
-    return index
-
-
-def stage_shards(
     folder: Path,
     samples: Iterable[ShardSample],
     *,

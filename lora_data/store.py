@@ -12,10 +12,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lora_data.durable import write_atomic
-
-__all__ = ["CAME", "THUMBNAIL", "decode_webp", "encode_small", "encode_webp", "write_atomic"]
-
 THUMBNAIL = 192
 """Longest side of a thumbnail, px."""
 CAME = 640
@@ -24,6 +20,9 @@ CAME = 640
 
 MAX_SIDE = 16383
 """Pixels that a side of a WebP can have."""
+
+TAKEN_BACK_KINDS = {name: f"taken_back_{name}" for name in ("face_restore", "upscale", "deblur")}
+"""Kinds of small pictures of what was taken back, before and after side by side, by enhancement."""
 
 
 def encode_webp(rgb: np.ndarray, alpha: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ import lora_data
 
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
-    ["errors", "durable", "interrupt"],
+    ["errors", "durable", "interrupt", "evenly"],
     ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "progress", "blobs", "run_lock", "toml"],
     ["augment.policy", "download", "decisions", "tracks", "clustering", "record_bytes", "publish"],
     ["looks", "linkage_rounds"],

@@ -17,11 +17,9 @@ from lora_data.results import NEXT
 from lora_data.sample import Instance
 from lora_data.stage import NetworkStage, Resources
 from lora_data.stages.deblur import answered
-from lora_data.store import THUMBNAIL, decode_webp, encode_small, encode_webp
+from lora_data.store import TAKEN_BACK_KINDS, THUMBNAIL, decode_webp, encode_small, encode_webp
 from lora_data.work import Item, Made
 
-TAKEN_BACK_KINDS = {name: f"taken_back_{name}" for name in ("face_restore", "upscale", "deblur")}
-"""Kinds of small pictures of what was taken back, before and after side by side, by enhancement."""
 CHUNK = 16
 """Instances in memory at once, as many again being read and written: some 500 MB of pictures and network outputs."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from lora_data.errors import ConfigError, ShardError
+from lora_data.evenly import evenly
 from lora_data.manifest import Record
 from lora_data.report.pictures import Pictures
 from lora_data.report.words import number
@@ -102,7 +103,7 @@ def augmentation(
 
     from lora_data.augment import CharacterAugment
     from lora_data.config import parse_config
-    from lora_data.draws import drawn, spread
+    from lora_data.draws import drawn
     from lora_data.train.dataset import ShardDataset
 
     threads = torch.get_num_threads()
@@ -121,7 +122,7 @@ def augmentation(
             own = [place for place, sample in enumerate(dataset.samples) if sample.character == name]
             own.sort(key=lambda place: dataset.samples[place].key)
             rows: list[Row] = []
-            for place in spread(own, SAMPLES):
+            for place in evenly(own, SAMPLES):
                 sample = dataset.samples[place]
                 made = drawn(sample, _small(dataset.image(place)), augment, draws=DRAWS, side=SIDE)
                 rows.append(Row(sample.key, [_drawn(sample.key, i, draw, pictures) for i, draw in enumerate(made)]))

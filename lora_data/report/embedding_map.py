@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
 
+from lora_data.evenly import evenly
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.report.pictures import tile_id
 
@@ -25,9 +26,6 @@ _NEIGHBOURS = 5
 _WIDTH, _HIGHEST, _MARGIN = 960.0, 620.0, 26.0
 _LINE, _LETTER = 20.0, 7.5
 """Height and mean letter's width of a label, in units of the map at its full width."""
-
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def embedding_map(records: Sequence[Record], anchors: Mapping[str, str]) -> Embe
     found = sorted((r for r in records if r.active and r.embedding is not None), key=lambda r: r.key)
     # a table may come from two runs with embeddings of two kinds
     usable = [r for r in found if len(_vector(r)) == len(_vector(found[0]))]
-    shown = _even(usable, MOST)
+    shown = evenly(usable, MOST)
     if len(shown) < LEAST or len(_vector(shown[0])) < 2:
         return None
     places, height = _framed(project(np.stack([_vector(r) for r in shown])))
@@ -148,7 +146,7 @@ def project(vectors: np.ndarray) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     vectors = np.ascontiguousarray(vectors, np.float32)
-    chosen = np.array(_even(range(len(vectors)), LANDMARKS))
+    chosen = np.array(evenly(range(len(vectors)), LANDMARKS))
     landmarks = vectors[chosen]
     if float(landmarks.std(0).max()) < 1e-6:  # all alike: there is nothing to lay out
         return np.zeros((len(vectors), 2))
@@ -223,10 +221,3 @@ def _dot(place: np.ndarray) -> str:
 def _vector(record: Record) -> np.ndarray:
     assert record.embedding is not None
     return record.embedding
-
-
-def _even(items: Sequence[_Item], most: int) -> list[_Item]:
-    """At most so many, evenly over their order."""
-    if len(items) <= most:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int).tolist()]

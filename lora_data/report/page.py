@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lora_data.characters import TARGET
+from lora_data.durable import write_atomic
 from lora_data.report.augmentation import augmentation
 from lora_data.report.captions import gain_of, hash_distance, metrics, review_of, shift_of, verdict, why
 from lora_data.report.cast import characters
@@ -29,7 +30,6 @@ from lora_data.report.pictures import PROPOSED, Pictures, tile_id
 from lora_data.report.quality import panels
 from lora_data.report.run_info import RunInfo, read_records, read_run
 from lora_data.report.words import STATUS, number, pass_label, reason_label, stage_label
-from lora_data.store import write_atomic
 
 
 def write_report(out: Path) -> Path:

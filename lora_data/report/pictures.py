@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lora_data.manifest import Record
-from lora_data.store import THUMBNAIL
+from lora_data.store import TAKEN_BACK_KINDS, THUMBNAIL
 
 THUMBS = {"after": "thumbs", "before": "before"}
 """Kind of picture in the report: its folder in ``OUT/cache``."""
@@ -22,7 +22,7 @@ PROPOSED, DRAWN = "proposed", "drawn"
 _STORED = {
     **THUMBS,
     PROPOSED: "accepted",
-    **{name: f"taken_back_{name}" for name in ("face_restore", "upscale", "deblur")},
+    **TAKEN_BACK_KINDS,
 }
 """Kind: its folder in ``OUT/cache``. Those named like an enhancement hold what was taken back, both sides in one."""
 

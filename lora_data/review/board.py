@@ -26,6 +26,8 @@ from lora_data.review.overlay import overlaid, restorable, undecided, who_is_who
 from lora_data.table import NAME as TABLE
 
 Row = list[object]
+KINDS = ("before", "thumbs", "came", "final", "accepted")
+"""Kinds of pictures in OUT/cache that a page may ask for."""
 COLUMNS = (
     *("key", "status", "reason", "verdict", "character", "flagged", "reviewed", "restorable", "changed"),
     *("frame", "track", "framing", "view", "light", "quality", "width", "height", "near"),
@@ -73,10 +75,9 @@ class Board:
         self._stamps: dict[str, tuple[int, int, int] | None] = {}
         self._decisions: tuple[Decision, ...] = ()
         self._history: list[list[int]] = []  # by version: places of the rows that changed to reach the next
-        self._first = 0  # version at which the table was read
+        self._first = -1  # version at which the table was read
         self._problem: Problem | None = None
-        self._shown = _Shown(read_run(out))
-        self._load(first=True)
+        self._load()
 
     def refresh(self) -> None:
         """Take over what somebody else wrote. What cannot be read is kept as it was, and said (``problem``)."""
@@ -154,7 +155,7 @@ class Board:
             "caption": record.caption,
             "message": record.message,
             "numbers": [list(pair) for pair in metrics(record)],
-            "kinds": [kind for kind in ("before", "thumbs", "came", "final", "accepted") if self.picture(kind, key)],
+            "kinds": [kind for kind in KINDS if self.picture(kind, key)],
             "enhancements": [
                 {
                     "name": name,
@@ -200,7 +201,7 @@ class Board:
             },
         }
 
-    def _load(self, *, first: bool = False) -> None:
+    def _load(self) -> None:
         """Read the table anew; the pages must ask for everything."""
         stamps = {name: self._stamp(name) for name in (TABLE, RUN)}
         run, before = read_run(self.out), read_records(self.out)
@@ -211,8 +212,7 @@ class Board:
         self._places = {record.key: place for place, record in enumerate(before)}
         self._known = {name for r in before for name in (r.key, r.source)}
         self._stamps |= stamps
-        version = 0 if first else self._version + 1
-        self._first, self._history = version, []
+        self._first, self._history = self._version + 1, []
         standing = effective(decisions)
         shown.who = who_is_who(shown.found, standing)
         shown.records = overlaid(shown.who, standing)

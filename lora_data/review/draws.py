@@ -15,10 +15,12 @@ from PIL import Image
 from lora_data.config import Config, parse_config
 from lora_data.decisions import Settings
 from lora_data.errors import ConfigError
+from lora_data.evenly import evenly
 from lora_data.manifest import Record
 from lora_data.stages.write import face_of
 
 if TYPE_CHECKING:
+    from lora_data.augment import CharacterAugment
     from lora_data.review.board import Board
 
 PICTURES, DRAWS, SIDE = 3, 4, 224
@@ -58,14 +60,14 @@ class Draws:
         tried = Settings(asked.get("symmetric"), asked.get("augment"))
         configured = self._config(character, Settings())
         config = self._config(character, tried)
-        from lora_data.draws import spread
+        from lora_data.augment import CharacterAugment
 
         kept = [r for r in self._board.records() if r.status == "kept" and r.character == character]
-        kept.sort(key=lambda r: r.key)
-        places = spread(range(len(kept)), PICTURES)
-        shown = [kept[i] for i in places if self._board.picture("final", kept[i].key) is not None]
+        shown = [r for r in evenly(kept, PICTURES) if self._board.picture("final", r.key) is not None]
         with self._one:
-            rows = [self._row(record, config, len(kept), epoch) for record in shown]
+            # plain torch: nothing to compile before the first picture appears, and the same within one level
+            augment = CharacterAugment(config, counts={character: len(kept)}, backend="eager")
+            rows = [self._row(record, augment, epoch) for record in shown]
         own = config.characters[character]
         return {
             "symmetric": own.symmetric,
@@ -84,8 +86,8 @@ class Draws:
         tree = {"data": whole.get("data", {}), "characters": {character: own}}
         return parse_config(tree, where=f"the augmentation of {character}")
 
-    def _row(self, record: Record, config: Config, count: int, epoch: int) -> dict[str, object]:
-        from lora_data.augment import Batch, CharacterAugment
+    def _row(self, record: Record, augment: CharacterAugment, epoch: int) -> dict[str, object]:
+        from lora_data.augment import Batch
         from lora_data.draws import drawn, target_of
         from lora_data.shards import SampleEntry
         from lora_data.train.decode import decode_rgba
@@ -95,8 +97,6 @@ class Draws:
         picture = decode_rgba(path.read_bytes(), str(path))
         height, width = picture.shape[:2]
         sample = SampleEntry(record.key, "", record.character, width, height, {}, face_of(record))
-        # plain torch: nothing to compile before the first picture appears, and the same within one level
-        augment = CharacterAugment(config, counts={record.character: count}, backend="eager")
         one = Batch.of_one(picture, record.key, record.character, epoch=epoch, target=target_of(picture, SIDE))
         draws = drawn(sample, picture, augment, draws=DRAWS, side=SIDE, epoch=epoch)
         return {

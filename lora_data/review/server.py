@@ -32,7 +32,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lora_data.errors import ConfigError, LoraDataError, RunError
-from lora_data.review.board import Board
+from lora_data.review.board import KINDS, Board
 from lora_data.review.draws import Draws
 from lora_data.review.file import parse_decision
 
@@ -54,7 +54,6 @@ _REPORT = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
-_KINDS = ("before", "thumbs", "came", "final", "accepted")
 _PAGE = {"index.html": "text/html", "review.css": "text/css"}
 
 
@@ -97,7 +96,7 @@ def make_app(board: Board, token: str, port: int) -> ASGIApp:
 
     async def picture(request: Request) -> Response:
         kind, key = request.path_params["kind"], request.path_params["key"]
-        path = board.picture(kind, key) if kind in _KINDS else None
+        path = board.picture(kind, key) if kind in KINDS else None
         if path is None:
             raise HTTPException(404, "no such picture")
         # the address has the run's own mark, so that a picture of it never changes

@@ -49,7 +49,7 @@ class Write:
         characters: dict[str, CharacterSettings],
         told: Mapping[str, Settings] | None = None,
     ) -> Index:
-        """Write the kept records to a new folder (see `lora_data.shards.stage_shards`).
+        """Write the kept records to a new folder (see `lora_data.shards.write_shards`).
 
         Args:
             folder: Where to.
@@ -58,10 +58,10 @@ class Write:
             characters: Tokens and caption templates.
             told: What a person decided about characters in training; the index carries it.
         """
-        from lora_data.shards import stage_shards
+        from lora_data.shards import write_shards
 
         kept = sorted((r for r in records if r.status == "kept"), key=lambda r: (r.character, r.key))
-        return stage_shards(
+        return write_shards(
             folder,
             _samples(kept, pixels, characters),
             max_bytes=round(self.shard_megabytes * 1_000_000),

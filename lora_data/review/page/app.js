@@ -102,12 +102,10 @@ function drawViews() {
   const rows = state.rows.filter((row) => seen.character === null || row.character === seen.character);
   byId("views").replaceChildren(...VIEWS.map(([name, label, of]) => {
     const number = rows.reduce((sum, row) => sum + (of(row) ? 1 : 0), 0);
-    return button("", () => { seen.view = name; refresh({ keep: false }); }, { "aria-pressed": String(name === seen.view), class: number ? "" : "none" });
+    const one = button(label, () => { seen.view = name; refresh({ keep: false }); }, { "aria-pressed": String(name === seen.view), class: number ? "" : "none" });
+    one.append(" ", el("span", {}, number.toLocaleString("en")));
+    return one;
   }));
-  VIEWS.forEach(([, label, of], i) => {
-    const number = rows.reduce((sum, row) => sum + (of(row) ? 1 : 0), 0);
-    byId("views").children[i].append(label, " ", el("span", {}, number.toLocaleString("en")));
-  });
 }
 
 function drawAbout(found) {
