@@ -1,5 +1,8 @@
 """Pictures by the digest of their bytes: ``OUT/cache/blobs/ab/abcd….webp``, each stored once.
 
+Where OUT is behind a URL they lie there, so that every machine of a cluster reaches them; those that people are shown
+are copied here.
+
 The name says what must be inside, so whatever was damaged is found when it is read, and needs no flush to the disk when
 it is written: what a power cut loses is computed again.
 """
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_data.errors import LoraDataError
+from lora_data.storage import RemoteFolder, side_by_side
 
 
 class DamagedBlobError(LoraDataError):
@@ -47,13 +51,16 @@ class Blobs:
 
     Args:
         folder: ``OUT/cache/blobs``; made when something is stored.
+        remote: The same behind a URL, where OUT is; then ``folder`` holds only copies of what this machine was shown,
+            and other machines need not have it.
     """
 
     folder: Path
+    remote: RemoteFolder | None = None
 
     def path(self, blob: Blob) -> Path:
-        """Where a picture lies."""
-        return self.folder / blob.digest[:2] / f"{blob.digest}.webp"
+        """Where a picture lies on this machine."""
+        return self.folder / _name(blob)
 
     def put(self, data: bytes) -> Blob:
         """Store bytes, also over what has their name: it may be damaged.
@@ -62,16 +69,10 @@ class Blobs:
             OSError: They cannot be written.
         """
         blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
-        path = self.path(blob)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{blob.digest}.{os.getpid()}.{threading.get_ident()}")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        if self.remote is not None:
+            self.remote.write(_name(blob), data)
+        else:
+            self._write(blob, data)
         return blob
 
     def read(self, blob: Blob) -> bytes:
@@ -81,7 +82,7 @@ class Blobs:
             DamagedBlobError: It is not there, or its bytes are others.
         """
         try:
-            data = self.path(blob).read_bytes()
+            data = self.path(blob).read_bytes() if self.remote is None else self.remote.read(_name(blob))
         except FileNotFoundError:
             raise DamagedBlobError(blob) from None
         if hashlib.sha256(data).hexdigest() != blob.digest:
@@ -90,19 +91,38 @@ class Blobs:
 
     def there(self, blob: Blob) -> bool:
         """Whether a picture is there at its size; its bytes are not looked at."""
+        if self.remote is not None:
+            return self.remote.size(_name(blob)) == blob.size
         try:
             return self.path(blob).stat().st_size == blob.size
         except FileNotFoundError:
             return False
 
     def sound(self, blobs: Iterable[Blob]) -> bool:
-        """Whether pictures are there with their own bytes."""
+        """Whether pictures are there with their own bytes. Behind a URL they are not read for that: a store checks its
+        own bytes, and what is damaged all the same is found where it is used."""
+        if self.remote is not None:
+            return True
         try:
             for blob in blobs:
                 self.read(blob)
         except DamagedBlobError:
             return False
         return True
+
+    def stored(self) -> dict[str, int]:
+        """Bytes of every picture that is stored, by its digest."""
+        if self.remote is not None:
+            return {name.rpartition("/")[2].removesuffix(".webp"): n for name, n in self.remote.sizes().items()}
+        return {path.stem: path.stat().st_size for path in self.folder.glob("*/*")}
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """Remove pictures, and the copies on this machine."""
+        names = [_name(Blob(digest, 0)) for digest in digests]
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+        if self.remote is not None:
+            self.remote.delete(names)
 
     def show(self, folder: Path, pictures: Mapping[str, Blob]) -> None:
         """Let a folder hold these pictures as ``<key>.webp`` and nothing else: hard links, or copies where the file
@@ -113,8 +133,11 @@ class Blobs:
             pictures: By key.
 
         Raises:
+            DamagedBlobError: One of them is damaged, and was found so only now.
             OSError: It cannot be written.
         """
+        if self.remote is not None:
+            side_by_side(self._copy, dict.fromkeys(pictures.values()))
         folder.mkdir(parents=True, exist_ok=True)
         names = {f"{key}.webp": blob for key, blob in pictures.items()}
         there = {entry.name: entry for entry in os.scandir(folder)}
@@ -131,3 +154,28 @@ class Blobs:
             except OSError:  # no hard links here, or too many of this picture
                 shutil.copyfile(path, temporary)
             os.replace(temporary, folder / name)
+
+    def _copy(self, blob: Blob) -> None:
+        """Bring a picture to this machine."""
+        try:
+            if self.path(blob).stat().st_size == blob.size:
+                return
+        except FileNotFoundError:
+            pass
+        self._write(blob, self.read(blob))
+
+    def _write(self, blob: Blob, data: bytes) -> None:
+        path = self.path(blob)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{blob.digest}.{os.getpid()}.{threading.get_ident()}")
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def _name(blob: Blob) -> str:
+    return f"{blob.digest[:2]}/{blob.digest}.webp"

@@ -45,13 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=commands.demo)
 
     run = subcommands.add_parser("precompute", help="cut-outs in, WebDataset shards out")
-    run.add_argument("input", type=Path, metavar="INPUT", help="folder of cut-outs, or of frames with SAM2 masks")
-    run.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for shards, table and report")
+    run.add_argument("input", metavar="INPUT", help="folder (or URL) of cut-outs, or of frames with SAM2 masks")
+    run.add_argument("--out", required=True, metavar="OUT", help="folder (or URL) for shards, table and report")
     run.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration")
     run.add_argument("--preset", choices=["light", "full"], help="overrides the file's preset")
     run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. precompute.filter.min_face_size=48"
     )
+    run.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
     run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="what networks run on")
     run.add_argument("--log-json", type=Path, metavar="FILE", help="append what happens, one JSON object a line")
     run.add_argument("--models", type=Path, metavar="DIR", help="folder of weights (default: LORA_DATA_MODELS)")
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=commands.precompute)
 
     review = subcommands.add_parser("review", help="a page in the browser to name, merge, split, reject, compare")
-    review.add_argument("out", type=Path, metavar="OUT")
+    review.add_argument("out", metavar="OUT")
     _add_port(review)
     review.set_defaults(run=commands.review)
 

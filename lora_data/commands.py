@@ -30,6 +30,7 @@ _NEEDED = {
         "sklearn": "scikit-learn",
     },
     "review": {"starlette": "starlette", "uvicorn": "uvicorn"},
+    "ray": {"ray": "ray", "pandas": "pandas"},  # Ray Data's own need
 }
 """By extra: module and package."""
 
@@ -84,8 +85,10 @@ def precompute(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, overrides=options.set, preset=options.preset, decided=False)
     _need("precompute", "lora-data precompute")
+    if options.engine == "ray":
+        _need("ray", "--engine ray")
     from lora_data import pipeline
-    from lora_data.engines.local import keep_freed_memory
+    from lora_data.engines.process import keep_freed_memory
     from lora_data.models.weights import FOLDER
     from lora_data.progress import RunProgress
 
@@ -101,7 +104,13 @@ def precompute(options: argparse.Namespace) -> int:
                 raise ConfigError(f"--log-json: {options.log_json} cannot be written: {error.strerror}") from None
         progress = RunProgress(log=log)
         summary = pipeline.precompute(
-            options.input, options.out, config, workers=options.workers, device=options.device, progress=progress
+            options.input,
+            options.out,
+            config,
+            engine=options.engine,
+            workers=options.workers,
+            device=options.device,
+            progress=progress,
         )
         progress.note("run", counts=summary.counts, kept=summary.kept, known=summary.known, warnings=summary.warnings)
     print_summary(summary)
@@ -116,7 +125,7 @@ def demo(options: argparse.Namespace) -> int:
     from lora_data import pipeline
     from lora_data.config import load_config
     from lora_data.demo import make_film
-    from lora_data.engines.local import keep_freed_memory
+    from lora_data.engines.process import keep_freed_memory
     from lora_data.progress import RunProgress
 
     film, out = options.out / "film", options.out / "run"
@@ -150,7 +159,9 @@ def demo(options: argparse.Namespace) -> int:
 def review(options: argparse.Namespace) -> int:
     """Serve the page on which a person decides."""
     _need("precompute", "lora-data review")
-    return _serve(options.out, options)
+    from lora_data.mirror import working_folder
+
+    return _serve(working_folder(options.out), options)
 
 
 def _serve(out: Path, options: argparse.Namespace) -> int:
@@ -260,6 +271,7 @@ def _need(extra: str, purpose: str) -> None:
 def print_summary(summary: Summary) -> None:
     """Print how a run ended, the report last."""
     total = sum(summary.counts.values())
+    out = summary.url or summary.out
     parts = [
         f"{summary.counts[s]} {s}" for s in ("kept", "surplus", "duplicate", "rejected", "error") if s in summary.counts
     ]
@@ -279,12 +291,12 @@ def print_summary(summary: Summary) -> None:
     if summary.mirrors:
         print(f"mirror images: {summary.mirrors} kept beside the picture that they mirror; column mirror_of names it")
     if summary.waiting:
-        print(f"waiting: {summary.waiting} deblurrings for a person: lora-data review {summary.out}")
+        print(f"waiting: {summary.waiting} deblurrings for a person: lora-data review {out}")
     for warning in summary.warnings:
         print(f"look at: {warning}")
     for left in summary.left_out:
         print(f"left out: {left.stage}, {left.why}: {left.turn_on}")
-    print(f"shards:  {summary.out / 'shards'}")
-    print(f"table:   {summary.out / 'instances.parquet'}")
-    print(f"decide:  lora-data review {summary.out}")
+    print(f"shards:  {out}/shards")
+    print(f"table:   {out}/instances.parquet")
+    print(f"decide:  lora-data review {out}")
     print(f"report:  {summary.report}")

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from lora_data.augment.policy import FLIP_REASON, FORBIDDEN, AugmentPolicy
 from lora_data.errors import ConfigError
 from lora_data.limits import Limits, MotionLimits
+from lora_data.ray_settings import RaySettings
 from lora_data.remote import local_shards
 from lora_data.shards import INDEX, parse_index
 from lora_data.stages.cast import WhiteBalance
@@ -70,12 +71,14 @@ class Config:
         preset: "light" runs everything that needs no downloaded weights. "full" adds the strategy's networks.
         precompute: The offline half.
         data: What training reads.
+        ray: What ``--engine ray`` asks of a cluster.
         augment: The policy of every character that has none of its own.
         characters: Settings by character name.
     """
 
     preset: Literal["light", "full"] = "light"
     precompute: Precompute = field(default_factory=Precompute)
+    ray: RaySettings = field(default_factory=RaySettings)
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentPolicy = field(default_factory=AugmentPolicy)
     characters: dict[str, CharacterSettings] = field(default_factory=dict[str, CharacterSettings])
@@ -83,7 +86,7 @@ class Config:
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 for _section in (
-    *(Config, Precompute, DataSettings, CaptionSettings, CharacterSettings, AugmentPolicy),
+    *(Config, Precompute, RaySettings, DataSettings, CaptionSettings, CharacterSettings, AugmentPolicy),
     *(
         Ingest,
         Matte,

@@ -10,9 +10,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_data.errors import DownloadError
+
+if TYPE_CHECKING:
+    from lora_data.storage import FilePath
 
 CACHE = "LORA_DATA_CACHE"
 """Environment variable: where what is fetched goes; the user's cache folder where it is not set."""
@@ -79,7 +82,7 @@ def read_url(url: str) -> bytes:
     return b"".join(_blocks(_open(url)))
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: FilePath) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

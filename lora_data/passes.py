@@ -6,6 +6,7 @@ Between passes an instance is a record and the digest of a picture. A pass's res
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lora_data.blobs import Blob
+from lora_data.blobs import Blob, DamagedBlobError
 from lora_data.content_key import key_of, pass_print, reads_of
 from lora_data.engines.batches import NetworkPass
-from lora_data.engines.local import LocalEngine
+from lora_data.engines.engine import Engine
 from lora_data.engines.map_pass import AFTER_KINDS, BEFORE_KINDS, MapPass
 from lora_data.errors import RunError
 from lora_data.interrupt import Interrupt
@@ -46,7 +47,7 @@ class Tools:
 
     Args:
         ingest: Decodes sources.
-        engine: Runs map passes.
+        engine: Runs passes.
         resources: What networks run on.
         results: What is known.
         models: Digests of the networks' files by the stage that uses them.
@@ -55,7 +56,7 @@ class Tools:
     """
 
     ingest: Ingest
-    engine: LocalEngine
+    engine: Engine
     resources: Resources
     results: Results
     models: Mapping[str, Sequence[str]]
@@ -167,7 +168,7 @@ class _Run:
                         self.finished.records = stage.apply(self.finished.records)
             seconds = round(self.tools.progress.finish(), 3)
             done = {"name": name, "seconds": seconds, "instances": count, "cached": known}
-            if networks and self.tools.resources.device == "cuda":
+            if networks and self.tools.resources.device == "cuda" and self.tools.engine.name == "local":
                 done["gpu_megabytes"] = _gpu_megabytes()
             self.finished.passes.append(done)
             self.tools.progress.note("pass", **done)
@@ -227,7 +228,8 @@ class _Run:
                 t.results.put(answers[task.record.key][answer], Result(other.fields, other.pictures))
             self._keep(task, made, damaged)
 
-        NetworkPass(stages, t.results.blobs, t.resources).run([task.item for task in waiting], arrived, t.interrupt)
+        work = NetworkPass(stages, t.results.blobs, t.resources)
+        t.engine.run_networks(work, [task.item for task in waiting], arrived)
         self._take(tasks, damaged, shown=NEXT)
         for task in tasks:
             record = _merged(task)
@@ -242,7 +244,7 @@ class _Run:
         running = [r for r in self.finished.records if r.active]
         if not self.begun:
             files = [path for r in running for path in self.sources[r.key].files]
-            digests = self.tools.results.digests(files, self.tools.engine.workers)
+            digests = self.tools.results.digests(files, self.tools.engine.each)
             tasks: list[_Task] = []
             for record in running:
                 source = self.sources[record.key]
@@ -269,7 +271,7 @@ class _Run:
         def sound(result: Result | None) -> bool:
             return result is not None and results.blobs.sound(b for k, b in result.pictures.items() if k != NEXT)
 
-        with ThreadPoolExecutor(self.tools.engine.workers) as pool:
+        with ThreadPoolExecutor(min(self.tools.engine.workers, os.cpu_count() or 1)) as pool:
             for task, result, good in zip(tasks, found, pool.map(sound, found), strict=True):
                 task.result = result if good else None
         return [task for task in tasks if task.result is None]
@@ -324,9 +326,16 @@ def show(folder: Path, results: Results, pictures: Mapping[str, Mapping[str, Blo
         folder: ``OUT/cache``.
         results: Where they are stored.
         pictures: By kind and key.
+
+    Raises:
+        DamagedBlobError: One of them is damaged; the next run computes it again.
     """
     for kind in KINDS:
-        results.blobs.show(folder / kind, pictures.get(kind, {}))
+        try:
+            results.blobs.show(folder / kind, pictures.get(kind, {}))
+        except DamagedBlobError as error:
+            results.forget(error.blob)
+            raise
 
 
 def _gpu_megabytes() -> int:

@@ -11,10 +11,11 @@ import os
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from lora_data.blobs import DamagedBlobError
 from lora_data.characters import Advice, advice_by_name, auto_differs, faces_by_name, figures
 from lora_data.config import Config
 from lora_data.decisions import Decision, effective, missing, settings, told
@@ -23,6 +24,7 @@ from lora_data.enhancements import LeftOut, enhancements, left_out, model_digest
 from lora_data.errors import ConfigError, ModelError, RunError
 from lora_data.interrupt import Interrupt
 from lora_data.manifest import UNKNOWN, Record, mirrors
+from lora_data.mirror import put_in_place, take_decisions, working_folder
 from lora_data.passes import FINAL, Tools, run_recipe, show
 from lora_data.progress import RunProgress
 from lora_data.publish import STAGED, publish
@@ -43,8 +45,13 @@ from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.matte import Background
 from lora_data.stages.metrics import Exposure, Metrics
 from lora_data.stages.references import References
+from lora_data.storage import RemoteFolder, is_url, open_folder
 from lora_data.table import NAME as TABLE
 from lora_data.table import write_table
+
+if TYPE_CHECKING:
+    from lora_data.engines.ray import RayEngine
+    from lora_data.storage import FilePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,8 @@ class Summary:
     """How a run ended.
 
     Args:
-        out: OUT.
+        out: OUT; where that is behind a URL, the folder of this machine that stands for it.
+        url: That URL.
         counts: Records by status.
         kept: Kept instances by character.
         advice: By character, what to do with as many kept instances; see `lora_data.characters.advice`.
@@ -68,6 +76,7 @@ class Summary:
     """
 
     out: Path
+    url: str | None
     counts: dict[str, int]
     kept: dict[str, int]
     advice: dict[str, Advice]
@@ -130,10 +139,11 @@ def _references(config: Config) -> References:
 
 
 def precompute(
-    folder: Path,
-    out: Path,
+    folder: str | Path,
+    out: str | Path,
     config: Config,
     *,
+    engine: Literal["local", "ray"] = "local",
     workers: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     progress: RunProgress | None = None,
@@ -141,11 +151,13 @@ def precompute(
     """Run the offline half.
 
     Args:
-        folder: INPUT.
-        out: OUT; made if it is not there.
+        folder: INPUT, a folder or its URL.
+        out: OUT, a folder or its URL; made if it is not there.
         config: What to run.
-        workers: Processes, and threads that run networks on the CPU; None: one per core.
-        device: What networks run on; "auto": the GPU where there is one.
+        engine: "local": this machine; "ray": a Ray cluster (see ``config.ray``).
+        workers: Processes, and threads that run networks on the CPU; with Ray cores of a cluster that is started here;
+            None: one per core.
+        device: What networks run on; "auto": the GPU where there is one (with Ray: in the cluster).
         progress: Where to show it; None: a new one on standard error.
 
     Raises:
@@ -153,60 +165,71 @@ def precompute(
         RunError: The run could not finish; what is done is kept, and the same call goes on from there.
         KeyboardInterrupt: Somebody asked to stop; the same.
     """
-    workers = workers if workers is not None else os.cpu_count() or 1
-    _check(folder, out, config)
-    reviewed = read_decisions(out / REVIEW)
+    remote = RemoteFolder(str(out)) if is_url(out) else None
+    place, given = working_folder(out), open_folder(folder)
+    _check(given, place, config)
+    if remote is not None:
+        _check_remote(str(folder), remote, place)
+    reviewed = read_decisions(place / REVIEW)
     decisions = effective((*config.precompute.identity.decisions, *reviewed))
     stages = recipe(config, decisions)
-    resources = _resources(config, stages, workers, device)
-    _prepare(config, stages, resources)
-    found = discover(folder, exclude=out)
-    known = {name for source in found.sources for name in (source.key, source.source)}
-    wrong = missing(config.precompute.identity.decisions, known)
-    if wrong:
-        raise ConfigError("\n".join(wrong))
-    warnings = missing(reviewed, known)
-    progress = progress or RunProgress()
-    cache = out / "cache"
-    try:
-        with _held(cache), Results(cache) as results, Interrupt() as interrupt:
-            with LocalEngine(workers, interrupt) as engine:
+    progress, interrupt = progress or RunProgress(), Interrupt()
+    with _engine(engine, config, workers, interrupt) as machine:
+        resources = _resources(config, stages, machine, device)
+        _prepare(config, stages, resources)
+        found = discover(given, exclude=place)
+        known = {name for source in found.sources for name in (source.key, source.source)}
+        wrong = missing(config.precompute.identity.decisions, known)
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+        warnings = missing(reviewed, known)
+        try:
+            cache = place / "cache"
+            stored = remote.below("cache") if remote is not None else None
+            with _held(cache), Results(cache, stored) as results, interrupt:
                 models = model_digests(config, results)
-                tools = Tools(config.precompute.ingest, engine, resources, results, models, progress, interrupt)
+                tools = Tools(config.precompute.ingest, machine, resources, results, models, progress, interrupt)
                 sources = {s.key: s for s in found.sources}
                 # which input, and what a person said about it
                 records = told([Record(source=s.source, key=s.key) for s in found.sources], decisions)
                 done = run_recipe(records, sources, stages, tools)
-            records, finals = done.records, done.pictures[FINAL]
-            warnings += [*([results.warning] if results.warning else []), *same_frame(records)]
-            progress.start("write", sum(r.status == "kept" for r in records))
-            show(cache, results, done.pictures)
-            config.precompute.write.write(
-                out / STAGED,
-                records,
-                lambda key: results.blobs.read(finals[key]),
-                config.characters,
-                settings(decisions),
-            )
-            staged = {name: out / f".{name}.new" for name in (TABLE, RUN)}
-            write_table(staged[TABLE], records)
-            seconds = round(progress.finish(), 3)
-            done.passes.append({"name": "write", "seconds": seconds, "instances": len(records), "cached": 0})
-            characters = figures(records)
-            said = effective(reviewed)
-            content = run_json(folder, config, said, records, characters, found.ignored, done.passes, warnings)
-            staged[RUN].write_bytes(content)
-            publish(out, staged)
-            results.finish()
-            report = write_report(out)
-    except OSError as error:
-        raise RunError(f"{out} cannot be written: {error}; what is done is kept, the same command goes on") from error
-    finally:
-        progress.close()
+                records, finals = done.records, done.pictures[FINAL]
+                warnings += [*([results.warning] if results.warning else []), *same_frame(records)]
+                progress.start("write", sum(r.status == "kept" for r in records))
+                show(cache, results, done.pictures)
+                config.precompute.write.write(
+                    place / STAGED,
+                    records,
+                    lambda key: results.blobs.read(finals[key]),
+                    config.characters,
+                    settings(decisions),
+                )
+                staged = {name: place / f".{name}.new" for name in (TABLE, RUN)}
+                write_table(staged[TABLE], records)
+                seconds = round(progress.finish(), 3)
+                done.passes.append({"name": "write", "seconds": seconds, "instances": len(records), "cached": 0})
+                characters = figures(records)
+                said = effective(reviewed)
+                content = run_json(folder, config, said, records, characters, found.ignored, done.passes, warnings)
+                staged[RUN].write_bytes(content)
+                publish(place, staged)
+                results.finish()
+                report = write_report(place)
+                if remote is not None:
+                    put_in_place(place, remote, [TABLE, RUN])
+        except DamagedBlobError as error:
+            raise RunError(str(error)) from error
+        except OSError as error:
+            raise RunError(
+                f"{out} cannot be written: {error}; what is done is kept, the same command goes on"
+            ) from error
+        finally:
+            progress.close()
     reasons = Counter(r.reason or "" for r in records if r.status == "rejected").most_common()
     counts = dict(Counter(r.status for r in records))
     return Summary(
-        out=out,
+        out=place,
+        url=None if remote is None else remote.url,
         counts=counts,
         kept={c.name: c.kept for c in sorted(characters, key=lambda c: c.name) if c.kept},
         advice=advice_by_name(characters, config.precompute.select.target),
@@ -238,24 +261,51 @@ def _held(cache: Path) -> Generator[None]:
         yield
 
 
-def _check(folder: Path, out: Path, config: Config) -> None:
+def _engine(
+    name: Literal["local", "ray"], config: Config, workers: int | None, interrupt: Interrupt
+) -> LocalEngine | RayEngine:
+    if name == "local":
+        return LocalEngine(workers if workers is not None else os.cpu_count() or 1, interrupt)
+    from lora_data.engines.ray import RayEngine
+
+    return RayEngine(config.ray, workers, interrupt)
+
+
+def _check(folder: FilePath, out: Path, config: Config) -> None:
     """Everything that can be known to be wrong before a file is touched."""
     on = enhancements(config)
     if on.face_restore and not on.faces:
         raise ConfigError("precompute.face_restore needs precompute.faces, which is switched off")
-    if not folder.is_dir():
-        raise ConfigError(f"INPUT must be a folder, got {folder}")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"OUT must be a folder or not be there yet, got the file {out}")
+    if not isinstance(folder, Path):
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"INPUT must be a folder, got {folder}")
     if out.resolve() == folder.resolve() or out.resolve() in folder.resolve().parents:
         raise ConfigError(f"OUT must not be INPUT or hold it, got INPUT {folder} and OUT {out}")
 
 
-def _resources(config: Config, stages: Sequence[Stage], workers: int, device: str) -> Resources:
+def _check_remote(folder: str, remote: RemoteFolder, place: Path) -> None:
+    """The same of an OUT behind a URL, with what a person decided elsewhere brought here."""
+    inner, outer = f"{remote.url.rstrip('/')}/", f"{folder.rstrip('/')}/"
+    if inner.startswith(outer) or outer.startswith(inner):
+        raise ConfigError(f"OUT must not be in INPUT or hold it, got INPUT {folder} and OUT {remote.url}")
+    remote.check()
+    try:
+        take_decisions(remote, place)
+    except OSError as error:
+        raise ConfigError(f"OUT cannot be reached: {error}; nothing was touched") from None
+
+
+def _resources(config: Config, stages: Sequence[Stage], engine: LocalEngine | RayEngine, device: str) -> Resources:
     """What network stages work with."""
+    workers = engine.workers if isinstance(engine, LocalEngine) else config.ray.network_cpus
     embedder = config.precompute.faces.embedder if enhancements(config).faces else None
     if not any(isinstance(stage, NetworkStage) for stage in stages):
         return Resources("cpu", workers, embedder)
+    if not isinstance(engine, LocalEngine):  # a cluster may grow a GPU when it is asked for one
+        return Resources("cuda" if device == "cuda" or (device == "auto" and engine.gpus) else "cpu", workers, embedder)
     import torch
 
     there = torch.cuda.is_available()
@@ -267,6 +317,11 @@ def _resources(config: Config, stages: Sequence[Stage], workers: int, device: st
 def _prepare(config: Config, stages: Sequence[Stage], resources: Resources) -> None:
     """Open every network, so that what is missing is said before a file is touched."""
     need_models(uses(config))
+    if resources.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():  # the driver of a cluster may have none
+            resources = replace(resources, device="cpu")
     try:
         for stage in stages:
             if isinstance(stage, NetworkStage):

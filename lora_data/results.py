@@ -12,9 +12,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,15 +22,23 @@ from typing import TYPE_CHECKING
 from lora_data.blobs import Blob, Blobs
 from lora_data.download import file_digest
 from lora_data.errors import RunError
+from lora_data.storage import RemoteFolder, stamp
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from lora_data.storage import FilePath
+
+Mark = tuple[tuple[int, int, int], str] | None
+Each = Callable[[Callable[["FilePath"], Mark], Sequence["FilePath"]], Sequence[Mark]]
 
 NAME = "results.sqlite"
 BLOBS = "blobs"
 NEXT = "next"
 """The kind of the picture that the next pass reads; all other kinds are shown to people."""
 _SCHEMA = 1
+_SAVE_EVERY = 300.0
+"""Seconds between copies of the database to a store; a pass ends in between."""
 _SETTLED = 2_000_000_000
 """ns: a file that changed a moment ago may change again within the same tick of the file system's clock."""
 
@@ -54,15 +61,21 @@ class Results:
 
     Args:
         folder: ``OUT/cache``; made if it is not there.
+        remote: The same behind a URL, where OUT is: the pictures lie there.
 
     Raises:
         RunError: The database can be neither read nor made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, remote: RemoteFolder | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.blobs = Blobs(folder / BLOBS)
+        self.blobs = Blobs(folder / BLOBS, remote.below(BLOBS) if remote is not None else None)
+        self._listed: dict[str, int] | None = None
         self._path = folder / NAME
+        self._remote = remote
+        self._saved = time.monotonic()
+        if remote is not None and not self._path.exists():
+            self._fetch(remote)
         self.warning: str | None = None
         """What was wrong with the database that was there; None: nothing."""
         with self._told():
@@ -84,7 +97,11 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._base.close()
+        try:
+            if self._remote is not None and kind is None:
+                self._save(self._remote)
+        finally:
+            self._base.close()
 
     def get(self, key: str) -> Result | None:
         """The result of a key, if it is there, whole, and its pictures are there at their sizes."""
@@ -93,7 +110,7 @@ class Results:
         if row is None or row[0] != _seal(key, row[1], row[2]):
             return None
         pictures = {kind: Blob(digest, size) for kind, (digest, size) in json.loads(row[1]).items()}
-        if not all(self.blobs.there(blob) for blob in pictures.values()):
+        if not all(self._there(blob) for blob in pictures.values()):
             return None
         self._used.append(key)
         return Result(row[2], pictures)
@@ -118,6 +135,8 @@ class Results:
             self._note("run", self._run)
             self._base.execute("COMMIT")
         self._used.clear()
+        if self._remote is not None and time.monotonic() - self._saved > _SAVE_EVERY:
+            self._save(self._remote)
 
     def finish(self) -> None:
         """Note that this run has finished: what it did not use may go (see `prune`)."""
@@ -125,30 +144,35 @@ class Results:
         with self._told():
             self._note("finished", self._run)
 
-    def digests(self, paths: Iterable[Path], workers: int = 1) -> dict[Path, str]:
+    def digests(self, paths: Iterable[FilePath], each: Each | None = None) -> dict[FilePath, str]:
         """SHA-256 of files; those of the same size and times as when they were last read are not read again.
+
+        Args:
+            paths: Files here or behind a URL.
+            each: Applies a function that reads to many things (`lora_data.engines`); None: one after the other.
 
         Returns:
             By path; a file that cannot be read is left out.
         """
-        found: dict[Path, str] = {}
-        unread: list[Path] = []
+        found: dict[FilePath, str] = {}
+        unread: list[FilePath] = []
         for path in dict.fromkeys(paths):
             known = self._known(path)
             if known is None:
                 unread.append(path)
             else:
                 found[path] = known
-        with ThreadPoolExecutor(workers) as pool:
-            rows = [row for row in pool.map(_digested, unread) if row is not None]
+        read = each(digested, unread) if each is not None else [digested(path) for path in unread]
         settled = time.time_ns() - _SETTLED
         with self._told():
             self._base.execute("BEGIN")
-            for path, size, changed, digest in rows:
-                found[path] = digest
-                if max(changed) < settled:
-                    row = (os.fsencode(path.absolute()), size, *changed, digest)
-                    self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", row)
+            for path, row in zip(unread, read, strict=True):
+                if row is None:
+                    continue
+                mark, found[path] = row
+                if max(mark[1:]) < settled:
+                    values = (_bytes(path), *mark, found[path])
+                    self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", values)
             self._base.execute("COMMIT")
         return found
 
@@ -180,12 +204,29 @@ class Results:
                 self._base.execute("DELETE FROM files")
             self._base.execute("COMMIT")
             self._base.execute("VACUUM")
-        freed = 0
-        for path in self.blobs.folder.glob("*/*"):
-            if path.stem not in stay:
-                freed += path.stat().st_size
-                path.unlink()
-        return Pruned(len(gone), len(rows) - len(gone), freed, total)
+        free = {digest: size for digest, size in self.blobs.stored().items() if digest not in stay}
+        self.blobs.remove(free)
+        return Pruned(len(gone), len(rows) - len(gone), sum(free.values()), total)
+
+    def _save(self, remote: RemoteFolder) -> None:
+        """Copy the database as it is now to where the pictures are: another machine can go on from there."""
+        copy = self._path.with_name(f".{NAME}.copy")
+        copy.unlink(missing_ok=True)
+        with self._told(), closing(sqlite3.connect(copy)) as base:
+            self._base.backup(base)
+        remote.upload(copy, NAME)
+        copy.unlink()
+        self._saved = time.monotonic()
+
+    def _fetch(self, remote: RemoteFolder) -> None:
+        """Go on from what another machine has left, if there is something."""
+        copy = self._path.with_name(f".{NAME}.copy")
+        try:
+            remote.download(NAME, copy)
+        except FileNotFoundError:
+            copy.unlink(missing_ok=True)
+        else:
+            os.replace(copy, self._path)
 
     def _opened(self) -> sqlite3.Connection:
         base = sqlite3.connect(self._path, isolation_level=None)
@@ -213,15 +254,23 @@ class Results:
             raise
         return base
 
-    def _known(self, path: Path) -> str | None:
+    def _there(self, blob: Blob) -> bool:
+        """Whether a picture is there. A store is listed once: asking for each would take hours."""
+        if self.blobs.remote is None:
+            return self.blobs.there(blob)
+        if self._listed is None:
+            self._listed = self.blobs.stored()
+        return self._listed.get(blob.digest) == blob.size or self.blobs.there(blob)
+
+    def _known(self, path: FilePath) -> str | None:
         try:
-            stat = path.stat()
+            mark = stamp(path)
         except OSError:
             return None
         with self._told():
             row = self._base.execute(
                 "SELECT digest FROM files WHERE path = ? AND size = ? AND modified = ? AND changed = ?",
-                (os.fsencode(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns),
+                (_bytes(path), *mark),
             ).fetchone()
         return None if row is None else row[0]
 
@@ -264,10 +313,13 @@ def _seal(key: str, pictures: str, fields: bytes) -> str:
     return hashlib.sha256(b"\0".join([key.encode(), pictures.encode(), fields])).hexdigest()
 
 
-def _digested(path: Path) -> tuple[Path, int, tuple[int, int], str] | None:
-    """A file's size, times and digest; None where it cannot be read."""
+def digested(path: FilePath) -> tuple[tuple[int, int, int], str] | None:
+    """A file's mark (see `lora_data.storage.stamp`) and SHA-256; None where it cannot be read."""
     try:
-        stat = path.stat()
-        return path, stat.st_size, (stat.st_mtime_ns, stat.st_ctime_ns), file_digest(path)
+        return stamp(path), file_digest(path)
     except OSError:
         return None
+
+
+def _bytes(path: FilePath) -> bytes:
+    return os.fsencode(path.absolute()) if isinstance(path, Path) else str(path).encode()

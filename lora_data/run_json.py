@@ -25,7 +25,7 @@ NAME = "run.json"
 
 
 def run_json(
-    folder: Path,
+    folder: str | Path,
     config: Config,
     decisions: Sequence[Decision],
     records: Sequence[Record],

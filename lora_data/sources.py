@@ -14,9 +14,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_data.errors import ConfigError, ImageError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from lora_data.storage import FilePath
 
 IMAGE_SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".tga", ".ppm", ".avif"})
 MASK_MARKS = ("_mask", "-mask", ".mask", "_matte", "_alpha")
@@ -44,12 +49,12 @@ class Source:
     """
 
     source: str
-    path: Path
-    mask: Path | None = None
-    annotations: Path | None = None
+    path: FilePath
+    mask: FilePath | None = None
+    annotations: FilePath | None = None
     index: int | None = None
-    caption: Path | None = None
-    sidecar: Path | None = None
+    caption: FilePath | None = None
+    sidecar: FilePath | None = None
 
     @property
     def key(self) -> str:
@@ -57,11 +62,11 @@ class Source:
         return key_of(self.source)
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[FilePath, ...]:
         """Every file that it is made of."""
         return tuple(p for p in (self.path, self.mask, self.annotations, self.caption, self.sidecar) if p is not None)
 
-    def read(self) -> dict[Path, bytes]:
+    def read(self) -> dict[FilePath, bytes]:
         """The content of each of its files.
 
         Raises:
@@ -69,7 +74,7 @@ class Source:
             ImageError: ``huge_file``: a file is larger than is read.
         """
         limits = {self.annotations: MAX_JSON_BYTES, self.sidecar: MAX_JSON_BYTES, self.caption: MAX_CAPTION_BYTES}
-        found: dict[Path, bytes] = {}
+        found: dict[FilePath, bytes] = {}
         for path in self.files:
             size, limit = path.stat().st_size, limits.get(path, MAX_IMAGE_BYTES)
             if size > limit:
@@ -77,7 +82,7 @@ class Source:
             found[path] = path.read_bytes()
         return found
 
-    def digest(self, digests: Mapping[Path, str]) -> str:
+    def digest(self, digests: Mapping[FilePath, str]) -> str:
         """What ingest makes of it, as one SHA-256: its name (which tells frame, track and scene), which mask it is, the
         names of its files (which messages quote) and their contents.
 
@@ -120,11 +125,11 @@ def key_of(source: str) -> str:
     return f"{slug[-64:]}-{digest}" if slug else digest
 
 
-def discover(folder: Path, exclude: Path | None = None) -> Discovery:
+def discover(folder: FilePath, exclude: Path | None = None) -> Discovery:
     """List the inputs of a folder, recursively; symbolic links to folders and hidden names are not followed.
 
     Args:
-        folder: INPUT.
+        folder: INPUT, here or behind a URL.
         exclude: A folder below it to leave out (OUT).
 
     Raises:
@@ -132,13 +137,13 @@ def discover(folder: Path, exclude: Path | None = None) -> Discovery:
     """
     if not folder.is_dir():
         raise ConfigError(f"INPUT must be a folder, got {folder}")
-    folders, odd = _walk(folder, exclude)
+    folders, odd = _walk(folder, exclude) if isinstance(folder, Path) else _listed(folder)
     images = {p for files in folders.values() for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
-    taken: set[Path] = set()
+    taken: set[FilePath] = set()
     masks = _pair_masks(images)
     taken.update(masks.values())
     sources: list[Source] = []
-    for path in sorted(images - taken):
+    for path in sorted(images - taken, key=_parts):
         name = _relative(path, folder)
         beside = path.with_suffix(".json")
         caption = path.with_suffix(".txt") if path.with_suffix(".txt") in folders[path.parent] else None
@@ -170,12 +175,12 @@ def discover(folder: Path, exclude: Path | None = None) -> Discovery:
     return Discovery(tuple(by_key[key] for key in sorted(by_key)), (*ignored, *odd))
 
 
-def _walk(folder: Path, exclude: Path | None) -> tuple[dict[Path, list[Path]], list[str]]:
+def _walk(folder: Path, exclude: Path | None) -> tuple[dict[FilePath, list[FilePath]], list[str]]:
     """The files by folder, and what is there beside files and folders.
 
     `os.walk` recurses (Python 3.11 and earlier) and is silent about folders that it cannot read.
     """
-    folders: dict[Path, list[Path]] = {}
+    folders: dict[FilePath, list[FilePath]] = {}
     odd: list[str] = []
     left_out = exclude.stat() if exclude is not None and exclude.exists() else None
     waiting = [folder]
@@ -203,6 +208,24 @@ def _walk(folder: Path, exclude: Path | None) -> tuple[dict[Path, list[Path]], l
     return folders, sorted(odd)
 
 
+def _listed(folder: UPath) -> tuple[dict[FilePath, list[FilePath]], list[str]]:
+    """The same of a folder behind a URL, from one listing."""
+    folder.fs.invalidate_cache()
+    folders: dict[FilePath, list[FilePath]] = {folder: []}
+    odd: list[str] = []
+    top = folder.path.rstrip("/")
+    for path in sorted(folder.fs.find(top)):
+        parts = path.removeprefix(top).strip("/").split("/")
+        if {"", ".", ".."} & set(parts):  # a store allows such names, and no path leads there
+            odd.append("/".join(parts))
+            continue
+        if any(part.startswith(".") for part in parts):
+            continue
+        file = folder.joinpath(*parts)
+        folders.setdefault(file.parent, []).append(file)
+    return folders, odd
+
+
 def _leads(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
     """Whether an entry, or what it links to, is of a kind; a link that cannot be followed is of none."""
     try:
@@ -211,7 +234,7 @@ def _leads(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) ->
         return False
 
 
-def count_annotations(path: Path) -> int | None:
+def count_annotations(path: FilePath) -> int | None:
     """How many masks a SAM2 mask file lists, or None where the JSON is something else (a sidecar) or unreadable."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
@@ -310,7 +333,13 @@ def read_sidecar(data: bytes, name: str) -> Numbers:
     )
 
 
-def _relative(path: Path, folder: Path) -> str:
+def _parts(path: FilePath) -> tuple[str, ...]:
+    return tuple(path.parts)
+
+
+def _relative(path: FilePath, folder: FilePath) -> str:
+    if not isinstance(path, Path) or not isinstance(folder, Path):
+        return "/".join(path.parts[len(folder.parts) :])
     # Names that are no UTF-8 become readable escapes: a table and a shard hold text. A backslash is doubled there, and
     # where a name holds such an escape as it is: otherwise two files could have one name.
     name = os.fsencode(path.relative_to(folder).as_posix())
@@ -323,15 +352,15 @@ def _relative(path: Path, folder: Path) -> str:
     return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
-def _pair_masks(images: set[Path]) -> dict[Path, Path]:
+def _pair_masks(images: set[FilePath]) -> dict[FilePath, FilePath]:
     """Map an image to its mask file: by a mark on the stem, by a masks folder beside, or inside the image's folder."""
-    by_stem: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    for path in sorted(images):
+    by_stem: dict[tuple[FilePath, str], list[FilePath]] = defaultdict(list)
+    for path in sorted(images, key=_parts):
         by_stem[path.parent, path.stem.lower()].append(path)
-    pairs: dict[Path, Path] = {}
-    for path in sorted(images):
+    pairs: dict[FilePath, FilePath] = {}
+    for path in sorted(images, key=_parts):
         stem = path.stem.lower()
-        homes: list[tuple[Path, str]] = [
+        homes: list[tuple[FilePath, str]] = [
             (path.parent, stem[: -len(m)]) for m in MASK_MARKS if stem.endswith(m) and stem != m
         ]
         if path.parent.name.lower() in MASK_FOLDERS:

@@ -11,7 +11,8 @@ import lora_data
 
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
-    ["errors", "durable", "interrupt", "evenly"],
+    ["errors", "durable", "interrupt", "evenly", "ray_settings"],
+    ["storage"],
     ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "progress", "blobs", "run_lock", "toml"],
     ["augment.policy", "download", "decisions", "tracks", "clustering", "record_bytes", "publish"],
     ["looks", "linkage_rounds"],
@@ -25,7 +26,7 @@ LAYERS = [
     ["train"],
     ["draws"],
     ["enhancements", "engines", "report", "demo", "preview", "export"],
-    ["review", "run_json", "passes"],
+    ["mirror", "review", "run_json", "passes"],
     ["pipeline", "inspection"],
     ["commands"],
     ["cli"],

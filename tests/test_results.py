@@ -9,6 +9,7 @@ import pytest
 
 from lora_data import results as module
 from lora_data.blobs import Blob
+from lora_data.engines.local import LocalEngine
 from lora_data.errors import RunError
 from lora_data.results import NAME, NEXT, Result, Results
 
@@ -104,9 +105,9 @@ def test_files_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pyte
         assert sorted(read) == ["a", "a", "b", "b"], "a file that changed a moment ago is not trusted yet"
         later = time.time_ns() + 10**10
         monkeypatch.setattr(time, "time_ns", lambda: later)
-        first = results.digests(files, workers=2)
+        first = results.digests(files, LocalEngine(2).each)
         read.clear()
-        assert results.digests(files, workers=2) == first
+        assert results.digests(files, LocalEngine(2).each) == first
         assert set(first) == set(files[:2])
         assert not read
         stat = files[0].stat()

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from lora_data.config import Config
 from lora_data.demo import make_film
 from lora_data.errors import RunError
 from lora_data.pipeline import Summary, precompute, recipe
-from lora_data.results import Results
+from lora_data.results import Each, Results
 from lora_data.run_lock import run_lock
 from lora_data.sample import Instance
 from lora_data.shards import read_index
@@ -32,6 +32,9 @@ from lora_data.stage import MapStage, Stage
 from lora_data.store import CAME, THUMBNAIL, decode_webp
 from lora_data.table import read_table
 from tests.conftest import cutout
+
+if TYPE_CHECKING:
+    from lora_data.storage import FilePath
 
 SETTINGS = ["precompute.filter.min_size=32"]
 SMALL = load_config(overrides=SETTINGS)
@@ -273,8 +276,8 @@ def test_an_input_that_changes_during_the_run_counts_as_it_was_read(
     name = next(p for p in sorted(folder.iterdir()) if p.suffix == ".png")
     plain = Results.digests
 
-    def changed(self: Results, paths: Sequence[Path], workers: int = 1) -> dict[Path, str]:
-        found = plain(self, paths, workers)
+    def changed(self: Results, paths: Sequence[FilePath], each: Each | None = None) -> dict[FilePath, str]:
+        found = plain(self, paths, each)
         rgb, alpha = cutout(210, seed=9)
         Image.fromarray(np.dstack([rgb, alpha])).save(name)
         return found
@@ -297,8 +300,8 @@ def test_an_input_that_vanishes_during_the_run_is_a_row_and_is_tried_again(
     source = next(r.source for r in rows(first) if r.status == "kept")
     plain = Results.digests
 
-    def vanishing(self: Results, paths: Sequence[Path], workers: int = 1) -> dict[Path, str]:
-        found = plain(self, paths, workers)
+    def vanishing(self: Results, paths: Sequence[FilePath], each: Each | None = None) -> dict[FilePath, str]:
+        found = plain(self, paths, each)
         (folder / source).unlink()
         return found
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lora_data.blobs import Blobs, DamagedBlobError
-from lora_data.engines.local import single_thread
+from lora_data.engines.process import single_thread
 from lora_data.interrupt import Interrupt
 from lora_data.manifest import Answer
 from lora_data.record_bytes import changes, to_bytes

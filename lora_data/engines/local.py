@@ -7,65 +7,32 @@ the corpus. Each worker computes with one thread: results then do not depend on 
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from threading import Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
+from lora_data.engines.process import keep_freed_memory, single_thread
 from lora_data.errors import RunError
 from lora_data.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from lora_data.engines.batches import NetworkPass
+    from lora_data.work import Item as Input
+    from lora_data.work import Made
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _IN_FLIGHT = 4
 """Items handed out per worker: enough to keep it busy while results are collected."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-@contextmanager
-def single_thread() -> Generator[None, None, None]:
-    """Let OpenCV and BLAS use one thread, so that the order of floating-point sums is fixed."""
-    import cv2
-    from threadpoolctl import threadpool_limits
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        cv2.setNumThreads(before)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc reuse the memory of freed pictures instead of giving it back to the system after each one.
-
-    Every picture is followed by one of about the same size; without this, mapping its pages anew is up to half of the
-    time of a stage (measured: colour 43 against 26 ms at 1024 px). For processes that are ours alone. Does nothing
-    where the C library is another one.
-
-    Source: mallopt(3). 32 MiB is the largest threshold that glibc takes on 64 bit.
-    """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # musl
-        return
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 class LocalEngine:
@@ -78,6 +45,8 @@ class LocalEngine:
     Raises:
         ValueError: ``workers`` is below 1.
     """
+
+    name: ClassVar[Literal["local", "ray"]] = "local"
 
     def __init__(self, workers: int, interrupt: Interrupt | None = None) -> None:
         if workers < 1:
@@ -126,6 +95,15 @@ class LocalEngine:
                 if arrived is not None:
                     arrived(number, results[-1])
         return results
+
+    def run_networks(self, work: NetworkPass, items: Sequence[Input], arrived: Callable[[int, Made], None]) -> None:
+        """Take items through a pass of network stages, in this process: one owner of the GPU."""
+        work.run(items, arrived, self._interrupt)
+
+    def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Apply a function that mostly waits for a disk or a store, in threads; results in the order of the items."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(function, items))
 
     def _run_processes(
         self, function: Callable[[Item], Result], items: Sequence[Item], arrived: Callable[[int, Result], None] | None

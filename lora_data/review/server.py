@@ -37,6 +37,8 @@ from lora_data.review.draws import Draws
 from lora_data.review.file import parse_decision
 
 HOST = "127.0.0.1"
+GRACE = 3
+"""Seconds that answers on their way have when the server ends: a page that stays open asks on and would hold it up."""
 MOST = 16 * 2**20
 """Bytes of a request: a decision about 100,000 instances has 5 MB."""
 
@@ -148,7 +150,12 @@ def serve(out: Path, port: int, opened: Callable[[str], None]) -> None:
         port = int(listening.getsockname()[1])
         token = secrets.token_urlsafe(24)
         config = uvicorn.Config(
-            make_app(board, token, port), log_level="error", access_log=False, server_header=False, lifespan="off"
+            make_app(board, token, port),
+            log_level="critical",  # below it uvicorn complains of the pages that it leaves when it ends
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACE,
         )
         # the socket listens already: whoever opens the address now waits for the answer
         opened(f"http://{HOST}:{port}/{token}/")

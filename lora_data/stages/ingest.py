@@ -15,11 +15,11 @@ from lora_data.sample import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from lora_data.decode import Decoded
     from lora_data.sam2 import Masks, Verdict
     from lora_data.sources import Numbers, Source
+    from lora_data.storage import FilePath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Ingest:
         """
         return self.decode(source, source.read())
 
-    def decode(self, source: Source, files: Mapping[Path, bytes]) -> Instance | Record:
+    def decode(self, source: Source, files: Mapping[FilePath, bytes]) -> Instance | Record:
         """Decode a source.
 
         Args:
@@ -113,7 +113,7 @@ class Ingest:
             alpha = np.minimum(alpha, mask)
         return _with_box(record, decoded.rgb, alpha)
 
-    def _numbers(self, source: Source, files: Mapping[Path, bytes]) -> Numbers:
+    def _numbers(self, source: Source, files: Mapping[FilePath, bytes]) -> Numbers:
         """What the name says, overruled by what the sidecar says."""
         from lora_data.sources import Numbers, numbers_of, read_sidecar
 

@@ -39,7 +39,7 @@ MEMORY_CODE = """
 import pathlib, resource, sys
 import cv2, imagehash, pymatting, skimage.feature, sklearn.cluster
 from lora_data import load_config
-from lora_data.engines.local import keep_freed_memory
+from lora_data.engines.process import keep_freed_memory
 from lora_data.pipeline import precompute
 keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

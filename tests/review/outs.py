@@ -13,7 +13,7 @@ import uvicorn
 
 from lora_data.manifest import Record
 from lora_data.review.board import Board
-from lora_data.review.server import HOST, make_app
+from lora_data.review.server import GRACE, HOST, make_app
 from lora_data.store import encode_webp
 from lora_data.table import NAME, write_table
 
@@ -55,8 +55,9 @@ def served(board: Board) -> Generator[str]:
         listening.listen(32)
         port = listening.getsockname()[1]
         config = uvicorn.Config(make_app(board, TOKEN, port), log_level="error", lifespan="off")
+        config.timeout_graceful_shutdown = GRACE
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:
             yield f"http://{HOST}:{port}/{TOKEN}/"
