@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -35,6 +36,7 @@ from lora_data.review.file import read_decisions
 from lora_data.run_json import NAME as RUN
 from lora_data.run_json import run_json
 from lora_data.run_lock import run_lock
+from lora_data.shards import Later
 from lora_data.sources import discover
 from lora_data.stage import NetworkStage, Resources, Stage
 from lora_data.stages.cast import MeasureCast
@@ -200,9 +202,10 @@ def precompute(
                 config.precompute.write.write(
                     place / STAGED,
                     records,
-                    lambda key: results.blobs.read(finals[key]),
+                    lambda key: Later(finals[key].size, partial(results.blobs.read, finals[key])),
                     config.characters,
                     settings(decisions),
+                    os.cpu_count() or 1,
                 )
                 staged = {name: place / f".{name}.new" for name in (TABLE, RUN)}
                 write_table(staged[TABLE], records)

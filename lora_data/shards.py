@@ -15,7 +15,8 @@ import re
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,19 @@ from lora_data.errors import ShardError
 INDEX = "index.json"
 FORMAT = 1
 """Raised when a reader of the old layout would misread the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Content that is read only when it is written.
+
+    Args:
+        size: Its bytes.
+        read: Reads them; called once, in any thread.
+    """
+
+    size: int
+    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class ShardSample:
     character: str
     width: int
     height: int
-    files: dict[str, bytes]
+    files: Mapping[str, bytes | Later]
     face: tuple[float, float, float, float] | None = None
 
 
@@ -102,13 +116,15 @@ def write_shards(
     *,
     max_bytes: int,
     characters: Mapping[str, Mapping[str, Any]] | None = None,
+    workers: int = 1,
 ) -> Index:
     """Write samples to shards in a new folder, flushed to the disk.
 
     Args:
         folder: Where to. What was there is removed.
-        samples: Sorted by character, then key; read lazily, one at a time.
+        samples: Sorted by character, then key.
         max_bytes: A shard is closed when the next sample would make it larger than this.
+        workers: Shards that are written at a time, each sample by sample.
         characters: See `Index`; those without a sample are left out.
 
     Returns:
@@ -119,16 +135,13 @@ def write_shards(
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    writer = _Writer(folder, max_bytes)
-    try:
-        for sample in samples:
-            writer.add(sample)
-        writer.close()
-    finally:
-        writer.abandon()
-    there = {entry.character for entry in writer.entries}
+    plans = _planned(samples, max_bytes)
+    with ThreadPoolExecutor(workers) as pool:
+        shards = tuple(pool.map(lambda plan: _written(folder, plan), plans))
+    entries = tuple(entry for plan in plans for entry in plan.entries)
+    there = {entry.character for entry in entries}
     told = {name: dict(table) for name, table in sorted((characters or {}).items()) if name in there}
-    index = Index(tuple(writer.shards), tuple(writer.entries), characters=told)
+    index = Index(shards, entries, characters=told)
     write_atomic(folder / INDEX, _dump(index))
     return index
 
@@ -181,62 +194,68 @@ def parse_index(data: bytes, where: str) -> Index:
     return Index(shards, samples, FORMAT, characters)
 
 
-class _Writer:
-    """Samples one after the other into tars of one character and at most ``max_bytes`` (one sample may be larger)."""
+@dataclass(slots=True)
+class _Plan:
+    """A shard to be written: where everything will lie follows from the sizes alone."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self.folder = folder
-        self.max_bytes = max_bytes
-        self.shards: list[ShardEntry] = []
-        self.entries: list[SampleEntry] = []
-        self._names: dict[str, str] = {}
-        self._tar: tarfile.TarFile | None = None
-        self._open: list[SampleEntry] = []
-        self._before: tuple[str, str] | None = None
+    name: str
+    character: str
+    size: int = 0
+    samples: list[ShardSample] = field(default_factory=list[ShardSample])
+    entries: list[SampleEntry] = field(default_factory=list[SampleEntry])
 
     def add(self, sample: ShardSample) -> None:
-        """Append a sample, to a new shard where the character changes or the open one is full."""
-        if self._before is not None and (sample.character, sample.key) <= self._before:
-            raise ValueError(f"samples must be sorted by character and key: {sample.key} follows {self._before[1]}")
+        """Append a sample."""
+        ranges: dict[str, tuple[int, int]] = {}
+        for suffix, content in sorted(sample.files.items()):
+            ranges[suffix] = (self.size + tarfile.BLOCKSIZE, _size(content))
+            self.size = sum(ranges[suffix])
+            self.size += -self.size % tarfile.BLOCKSIZE
+        self.samples.append(sample)
+        size = sample.width, sample.height
+        self.entries.append(SampleEntry(sample.key, self.name, sample.character, *size, ranges, sample.face))
+
+
+def _planned(samples: Iterable[ShardSample], max_bytes: int) -> list[_Plan]:
+    """Shards of one character and at most ``max_bytes`` each (one sample may be larger)."""
+    plans: list[_Plan] = []
+    names: dict[str, str] = {}
+    before: tuple[str, str] | None = None
+    number = 0
+    for sample in samples:
+        if before is not None and (sample.character, sample.key) <= before:
+            raise ValueError(f"samples must be sorted by character and key: {sample.key} follows {before[1]}")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", sample.key):
             raise ValueError(f"a key holds letters, digits, '_' and '-' only, got {sample.key!r}")
-        weight = sum(2 * tarfile.BLOCKSIZE + len(data) for data in sample.files.values())
-        if self._tar is not None and (
-            self._open[0].character != sample.character or self._tar.offset + weight > self.max_bytes
-        ):
-            self.close()
-        if self._tar is None:
-            taken = set(self._names.values())
-            safe = self._names.setdefault(sample.character, _safe_name(sample.character, taken))
-            number = sum(shard.character == sample.character for shard in self.shards)
-            self._name = f"{safe}-{number:06d}.tar"
-            self._tar = tarfile.TarFile(self.folder / self._name, "w", format=tarfile.USTAR_FORMAT)
-        ranges: dict[str, tuple[int, int]] = {}
-        for suffix, data in sorted(sample.files.items()):
-            info = tarfile.TarInfo(f"{sample.key}.{suffix}")
-            info.size, info.mode = len(data), 0o644
-            ranges[suffix] = (self._tar.offset + tarfile.BLOCKSIZE, len(data))
-            self._tar.addfile(info, io.BytesIO(data))
-        size = sample.width, sample.height
-        self._open.append(SampleEntry(sample.key, self._name, sample.character, *size, ranges, sample.face))
-        self._before = (sample.character, sample.key)
+        weight = sum(2 * tarfile.BLOCKSIZE + _size(content) for content in sample.files.values())
+        same = before is not None and before[0] == sample.character
+        if not same or plans[-1].size + weight > max_bytes:
+            number = number + 1 if same else 0
+            safe = names.setdefault(sample.character, _safe_name(sample.character, set(names.values())))
+            plans.append(_Plan(f"{safe}-{number:06d}.tar", sample.character))
+        plans[-1].add(sample)
+        before = (sample.character, sample.key)
+    return plans
 
-    def close(self) -> None:
-        """Finish the open shard, if there is one."""
-        if self._tar is None:
-            return
-        self._tar.close()
-        path = self.folder / self._name
-        sync_file(path)
-        character = self._open[0].character
-        self.shards.append(ShardEntry(self._name, character, len(self._open), path.stat().st_size, file_digest(path)))
-        self.entries += self._open
-        self._tar, self._open = None, []
 
-    def abandon(self) -> None:
-        """Let go of the file of a shard that was not finished, if there is one."""
-        if self._tar is not None and self._tar.fileobj:
-            self._tar.fileobj.close()
+def _written(folder: Path, plan: _Plan) -> ShardEntry:
+    """Write a shard."""
+    path = folder / plan.name
+    with tarfile.TarFile(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample, entry in zip(plan.samples, plan.entries, strict=True):
+            for suffix, content in sorted(sample.files.items()):
+                data = content.read() if isinstance(content, Later) else content
+                info = tarfile.TarInfo(f"{sample.key}.{suffix}")
+                info.size, info.mode = len(data), 0o644
+                if (tar.offset + tarfile.BLOCKSIZE, len(data)) != entry.files[suffix]:
+                    raise RuntimeError(f"{info.name} has {len(data)} bytes, its place in {plan.name} is another")
+                tar.addfile(info, io.BytesIO(data))
+    sync_file(path)
+    return ShardEntry(plan.name, plan.character, len(plan.samples), path.stat().st_size, file_digest(path))
+
+
+def _size(content: bytes | Later) -> int:
+    return content.size if isinstance(content, Later) else len(content)
 
 
 def _shard_entry(entry: dict[str, Any]) -> ShardEntry:

@@ -5,6 +5,7 @@ import gc
 import hashlib
 import json
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from webdataset.compat import WebDataset
 
 from lora_data.errors import ShardError
-from lora_data.shards import ShardSample, read_index, write_shards
+from lora_data.shards import Later, ShardSample, read_index, write_shards
 
 
 def sample(character: str, key: str, size: int = 100) -> ShardSample:
@@ -126,3 +127,32 @@ def test_a_face_goes_into_the_index_and_an_index_without_faces_is_read(tmp_path:
     path.write_text(json.dumps(content))
     with pytest.raises(ShardError, match="cannot be read"):
         read_index(tmp_path / "shards")
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=12),
+    most=st.integers(1, 20_000),
+    workers=st.integers(1, 4),
+)
+def test_content_read_later_in_any_thread_gives_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], most: int, workers: int
+):
+    root = tmp_path_factory.mktemp("later")
+    now: list[ShardSample] = []
+    later: list[ShardSample] = []
+    for i, size in sorted(enumerate(sizes), key=lambda pair: ("ab"[pair[0] % 2], pair[0])):
+        files = {"webp": bytes([i]) * size, "txt": b"a caption"}
+        now.append(ShardSample(f"k{i:02d}", "ab"[i % 2], 1, 1, files))
+        promised = {suffix: Later(len(data), partial(bytes, data)) for suffix, data in files.items()}
+        later.append(dataclasses.replace(now[-1], files=promised))
+    written = write_shards(root / "now", now, max_bytes=most)
+    assert write_shards(root / "later", later, max_bytes=most, workers=workers) == written
+    for path in (root / "now").iterdir():
+        assert path.read_bytes() == (root / "later" / path.name).read_bytes()
+
+
+def test_content_of_another_size_than_it_was_said_ends_the_run(tmp_path: Path):
+    files = {"webp": Later(5, lambda: b"four")}
+    with pytest.raises(RuntimeError, match=r"k.webp has 4 bytes"):
+        write_shards(tmp_path / "shards", [ShardSample("k", "a", 1, 1, files)], max_bytes=10_000)

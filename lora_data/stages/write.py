@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lora_data.decisions import Settings
-    from lora_data.shards import Index, ShardSample
+    from lora_data.shards import Index, Later, ShardSample
     from lora_data.train.settings import CharacterSettings
 
 
@@ -45,9 +45,10 @@ class Write:
         self,
         folder: Path,
         records: Sequence[Record],
-        pixels: Callable[[str], bytes],
+        pixels: Callable[[str], bytes | Later],
         characters: dict[str, CharacterSettings],
         told: Mapping[str, Settings] | None = None,
+        workers: int = 1,
     ) -> Index:
         """Write the kept records to a new folder (see `lora_data.shards.write_shards`).
 
@@ -57,6 +58,7 @@ class Write:
             pixels: The finished WebP of a key.
             characters: Tokens and caption templates.
             told: What a person decided about characters in training; the index carries it.
+            workers: Shards that are written at a time.
         """
         from lora_data.shards import write_shards
 
@@ -66,6 +68,7 @@ class Write:
             _samples(kept, pixels, characters),
             max_bytes=round(self.shard_megabytes * 1_000_000),
             characters={name: _decided(settings) for name, settings in (told or {}).items()},
+            workers=workers,
         )
 
 
@@ -102,12 +105,12 @@ def lineage(record: Record) -> bytes:
 
 
 def _samples(
-    kept: Sequence[Record], pixels: Callable[[str], bytes], characters: dict[str, CharacterSettings]
+    kept: Sequence[Record], pixels: Callable[[str], bytes | Later], characters: dict[str, CharacterSettings]
 ) -> Iterator[ShardSample]:
     from lora_data.shards import ShardSample
 
     for record in kept:
-        files = {
+        files: dict[str, bytes | Later] = {
             "webp": pixels(record.key),
             "json": lineage(record),
             "txt": caption_of(record, characters.get(record.character)).encode(),
