@@ -170,7 +170,7 @@ def _draw(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads wait for each other longer than pictures this small take
     try:
-        parsed = parse_config(training)
+        parsed = parse_config(dict(training))
         dataset = ShardDataset(shards)
         counts = dataset.index.counts()
         # numba compiles for longer than this draws
@@ -194,10 +194,13 @@ def _draw(
 def _read(said: dict[str, Any]) -> Augmentation:
     """A preview from its tables."""
     characters = [
-        Previewed(**{**c, "rows": [Row(r["key"], [Drawn(**d) for d in r["draws"]]) for r in c["rows"]]})
-        for c in said["characters"]
+        Previewed(c["name"], c["images"], c["policy"], [_row(row) for row in c["rows"]]) for c in said["characters"]
     ]
-    return Augmentation(**{**said, "characters": characters})
+    return Augmentation(characters, said["remark"], said["background"], said["resolution"])
+
+
+def _row(said: dict[str, Any]) -> Row:
+    return Row(said["key"], [Drawn(d["url"], d["numbers"], d["missed"]) for d in said["draws"]])
 
 
 def _small(picture: np.ndarray) -> np.ndarray:
