@@ -7,13 +7,114 @@ from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
 
 import numpy as np
+from numba import njit
 
-from lora_data.disjoint import DisjointSets
+from lora_data.silhouette import silhouettes
 
 NEIGHBOURS = 64
 """Most similar others that each vector may merge with at first, and half of what a group may later. Bounds memory and
 time; where no vector has more than this many above the limit, the result is exact average linkage."""
 _BLOCK = 256
+
+
+class Linkage:
+    """Average linkage of the same vectors at any limit: what two limits have in common is computed once.
+
+    Args:
+        vectors: float32 ``[N, D]``, unit length.
+        weights: float ``[N]``, how much each counts in the means.
+        places: Where each vector was seen (frames). Who was seen in the same place is not the same.
+        shared: Two groups must not merge where they share more than this part of the smaller one's places.
+        neighbours: See `NEIGHBOURS`.
+
+    Source: UPGMA, Sokal and Michener 1958; upper bounds in a queue: Müllner's generic algorithm, arXiv:1109.2378, 2011;
+        cannot-link constraints: Davidson and Ravi, PKDD 2005.
+    """
+
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        weights: np.ndarray,
+        places: Sequence[AbstractSet[Hashable]],
+        shared: float = 0.0,
+        neighbours: int = NEIGHBOURS,
+    ) -> None:
+        self._vectors, self._weights, self._places = vectors, np.array(weights, np.float64), places
+        self._shared, self._neighbours = shared, neighbours
+        self._nearest = _nearest(vectors, neighbours)
+        self._known: dict[float, list[list[int]]] = {}
+
+    def groups(self, limit: float) -> list[list[int]]:
+        """Merge the two most similar groups, again and again, while their mean pairwise cosine is at least ``limit``.
+
+        The mean of all pairwise dot products of two groups is the dot product of their means, so a group is its sum;
+        and a mean of at least ``limit`` needs at least one pair above it, so only such pairs are ever looked at. A
+        merged group is never more similar to a third than the nearer of its parts was, so that what each group once
+        knew of its most similar other stays an upper bound, and is looked at again only when it comes first.
+
+        Args:
+            limit: Cosine.
+
+        Returns:
+            Groups of indices, each sorted, in the order of their first members. Ties go to the lower indices.
+        """
+        if limit not in self._known:
+            self._known[limit] = self._grouped(limit)
+        return self._known[limit]
+
+    def cut(self, limits: Sequence[float]) -> float:
+        """Which limit fits: the highest whose groups hang together about as well as the best one's do.
+
+        How well is the silhouette of each vector, and "about as well" is what two standard errors of the difference to
+        the best do not tell from it. A higher limit makes purer groups, and what is one too many is merged more easily
+        than a mixed one is taken apart; so the fewer vectors there are to judge by, the purer the groups.
+
+        Args:
+            limits: To be tried, rising.
+
+        Returns:
+            One of ``limits``; the lowest where nothing tells the vectors apart.
+
+        Source: Rousseeuw, Silhouettes, Journal of Computational and Applied Mathematics 20, 1987; the simplest within a
+            standard error: Breiman et al., Classification and Regression Trees, 1984. Measured on ten rendered
+            characters (pair F1, purity) .958 .988, on films of seven and twelve toy ones 1.0 1.0 and .959 1.0, on
+            twelve in no more than 27 tracks .931 1.0; there, within 5 % of the best mean instead, .603 .733.
+        """
+        count = len(self._vectors)
+        if len(limits) == 1 or count < 3:
+            return limits[0]
+        away = np.clip(1 - self._vectors @ self._vectors.T, 0, None)
+        np.fill_diagonal(away, 0)
+        scores: list[np.ndarray] = []
+        for limit in limits:
+            labels = np.zeros(count, np.int64)
+            groups = self.groups(limit)
+            for number, group in enumerate(groups):
+                labels[group] = number
+            scores.append(silhouettes(away, labels) if 1 < len(groups) < count else np.zeros(count))
+        best = max(scores, key=lambda score: float(score.mean()))
+        if best.mean() <= 0:
+            return limits[0]
+        worse = [best - score for score in scores]
+        errors = [2 * float(loss.std()) / count**0.5 for loss in worse]
+        fits = [float(loss.mean()) <= error + 1e-12 for loss, error in zip(worse, errors, strict=True)]
+        return max(limit for limit, fit in zip(limits, fits, strict=True) if fit)
+
+    def _grouped(self, limit: float) -> list[list[int]]:
+        near = _above(*self._nearest, limit)
+        groups = _Groups(self._vectors, self._weights, limit, self._places, self._shared, near, 2 * self._neighbours)
+        queue = [found for i in range(len(self._vectors)) if (found := groups.best(i)) is not None]
+        heapq.heapify(queue)
+        while queue:
+            _, a, b, stamp_a, stamp_b = heapq.heappop(queue)
+            if groups.stamps[a] != stamp_a:
+                continue
+            if groups.stamps[b] == stamp_b:
+                a = groups.merge(a, b)
+            found = groups.best(a)
+            if found is not None:
+                heapq.heappush(queue, found)
+        return groups.members()
 
 
 def average_linkage(
@@ -24,40 +125,8 @@ def average_linkage(
     shared: float = 0.0,
     neighbours: int = NEIGHBOURS,
 ) -> list[list[int]]:
-    """Merge the two most similar groups, again and again, while their mean pairwise cosine is at least ``limit``.
-
-    The mean of all pairwise dot products of two groups is the dot product of their means, so a group is its sum; and a
-    mean of at least ``limit`` needs at least one pair above it, so only such pairs are ever looked at. A merged group
-    is never more similar to a third than the nearer of its parts was, so that what each group once knew of its most
-    similar other stays an upper bound, and is looked at again only when it comes first.
-
-    Args:
-        vectors: float32 ``[N, D]``, unit length.
-        weights: float ``[N]``, how much each counts in the means.
-        limit: Cosine.
-        places: Where each vector was seen (frames). Who was seen in the same place is not the same.
-        shared: Two groups must not merge where they share more than this part of the smaller one's places.
-        neighbours: See `NEIGHBOURS`.
-
-    Returns:
-        Groups of indices, each sorted, in the order of their first members. Ties go to the lower indices.
-
-    Source: UPGMA, Sokal and Michener 1958; upper bounds in a queue: Müllner's generic algorithm, arXiv:1109.2378, 2011;
-        cannot-link constraints: Davidson and Ravi, PKDD 2005.
-    """
-    groups = _Groups(vectors, weights, limit, places, shared, neighbours)
-    queue = [found for i in range(len(vectors)) if (found := groups.best(i)) is not None]
-    heapq.heapify(queue)
-    while queue:
-        _, a, b, stamp_a, stamp_b = heapq.heappop(queue)
-        if groups.stamps[a] != stamp_a:
-            continue
-        if groups.stamps[b] == stamp_b:
-            a = groups.merge(a, b)
-        found = groups.best(a)
-        if found is not None:
-            heapq.heappush(queue, found)
-    return groups.members()
+    """`Linkage.groups` at one limit."""
+    return Linkage(vectors, weights, places, shared, neighbours).groups(limit)
 
 
 class _Groups:
@@ -70,36 +139,32 @@ class _Groups:
         limit: float,
         places: Sequence[AbstractSet[Hashable]],
         shared: float,
-        neighbours: int,
+        near: list[np.ndarray],
+        most: int,
     ) -> None:
-        self._limit, self._shared, self._most = limit, shared, 2 * neighbours
-        self._totals = vectors * np.asarray(weights, np.float64)[:, None]
-        self._weights = np.array(weights, np.float64)
+        self._limit, self._shared, self._most = limit, shared, most
+        self._totals = vectors * weights[:, None]
+        self._weights = weights.copy()
         self._places: list[AbstractSet[Hashable]] = list(places)
-        self._sets = DisjointSets(len(vectors))
-        self._near = _near(vectors, limit, neighbours)
+        self._parent = np.arange(len(vectors), dtype=np.int32)
+        self._seen = np.zeros(len(vectors), np.bool_)
+        self._near = near
         self.stamps = [0] * len(vectors)
         """How often each group has grown; -1: it is a part of another one."""
 
     def best(self, a: int) -> tuple[float, int, int, int, int] | None:
         """The most similar group that this one may merge with, as the queue holds it."""
-        around = sorted({self._sets.root(i) for i in self._near[a]} - {a})
-        if not around:
-            self._near[a] = set()
+        around, similarity = _ranked(
+            a, self._near[a], self._parent, self._seen, self._totals, self._weights, self._limit, self._most
+        )
+        place = 0
+        while place < len(around) and together(self._places[a], self._places[int(around[place])], self._shared):
+            place += 1
+        self._near[a] = around[place:]
+        if place == len(around):
             return None
-        similarity = self._totals[around] @ self._totals[a] / (self._weights[around] * self._weights[a])
-        order = np.argsort(-similarity, kind="stable")[: self._most]
-        order = order[similarity[order] >= self._limit].tolist()
-        apart: set[int] = set()
-        chosen = None
-        for at in order:
-            if together(self._places[a], self._places[around[at]], self._shared):
-                apart.add(at)
-                continue
-            chosen = -float(similarity[at]), a, around[at], self.stamps[a], self.stamps[around[at]]
-            break
-        self._near[a] = {around[at] for at in order if at not in apart}
-        return chosen
+        b = int(around[place])
+        return -float(similarity[place]), a, b, self.stamps[a], self.stamps[b]
 
     def merge(self, a: int, b: int) -> int:
         """Make one group of two; return its number."""
@@ -107,9 +172,9 @@ class _Groups:
         self._totals[a] += self._totals[b]
         self._weights[a] += self._weights[b]
         self._places[a] = self._places[a] | self._places[b]
-        self._near[a] |= self._near[b]
-        self._near[b], self._places[b] = set(), frozenset()
-        self._sets.join(a, b)
+        self._near[a] = np.concatenate([self._near[a], self._near[b]])
+        self._near[b], self._places[b] = self._near[b][:0], frozenset()
+        self._parent[b] = a
         self.stamps[a] += 1
         self.stamps[b] = -1
         return a
@@ -117,57 +182,9 @@ class _Groups:
     def members(self) -> list[list[int]]:
         """The groups, in the order of their first members."""
         found: dict[int, list[int]] = {}
-        for i in range(len(self._sets)):
-            found.setdefault(self._sets.root(i), []).append(i)
+        for i in range(len(self._parent)):
+            found.setdefault(int(_root(self._parent, i)), []).append(i)
         return list(found.values())
-
-
-def cut(
-    vectors: np.ndarray,
-    weights: np.ndarray,
-    limits: Sequence[float],
-    places: Sequence[AbstractSet[Hashable]],
-    shared: float = 0.0,
-) -> float:
-    """Which limit fits these vectors: the highest whose groups hang together about as well as the best one's do.
-
-    How well is the silhouette of each vector, and "about as well" is what two standard errors of the difference to the
-    best do not tell from it. A higher limit makes purer groups, and what is one too many is merged more easily than a
-    mixed one is taken apart; so the fewer vectors there are to judge by, the purer the groups.
-
-    Args:
-        vectors: As for `average_linkage`; so are ``weights``, ``places`` and ``shared``.
-        limits: To be tried, rising.
-
-    Returns:
-        One of ``limits``; the lowest where nothing tells the vectors apart.
-
-    Source: Rousseeuw, Silhouettes, Journal of Computational and Applied Mathematics 20, 1987; the simplest within a
-        standard error: Breiman et al., Classification and Regression Trees, 1984. Measured on ten rendered characters
-        (pair F1, purity) .958 .988, on films of seven and twelve toy ones 1.0 1.0 and .959 1.0, on twelve in no more
-        than 27 tracks .931 1.0; there, within 5 % of the best mean instead, .603 .733.
-    """
-    from sklearn.metrics import silhouette_samples
-
-    if len(limits) == 1 or len(vectors) < 3:
-        return limits[0]
-    away = np.clip(1 - vectors @ vectors.T, 0, None)
-    np.fill_diagonal(away, 0)
-    scores: list[np.ndarray] = []
-    for limit in limits:
-        labels = np.zeros(len(vectors), np.int64)
-        groups = average_linkage(vectors, weights, limit, places, shared)
-        for number, group in enumerate(groups):
-            labels[group] = number
-        told = 1 < len(groups) < len(vectors)
-        scores.append(silhouette_samples(away, labels, metric="precomputed") if told else np.zeros(len(vectors)))
-    best = max(scores, key=lambda score: float(score.mean()))
-    if best.mean() <= 0:
-        return limits[0]
-    worse = [best - score for score in scores]
-    errors = [2 * float(loss.std()) / len(vectors) ** 0.5 for loss in worse]
-    fits = [float(loss.mean()) <= error + 1e-12 for loss, error in zip(worse, errors, strict=True)]
-    return max(limit for limit, fit in zip(limits, fits, strict=True) if fit)
 
 
 def together(a: AbstractSet[Hashable], b: AbstractSet[Hashable], shared: float) -> bool:
@@ -199,9 +216,9 @@ def hdbscan(vectors: np.ndarray) -> list[list[int]]:
     return sorted(groups.values())
 
 
-def _near(vectors: np.ndarray, limit: float, most: int) -> list[set[int]]:
-    """For each vector the others at ``limit`` and above, at most ``most`` of them and whoever chose it."""
-    near: list[set[int]] = [set() for _ in vectors]
+def _nearest(vectors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each vector ``most`` others (or all), none more similar than they are, and their cosines: ``[N, most]``."""
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     for start in range(0, len(vectors), _BLOCK):
         similarity = vectors[start : start + _BLOCK] @ vectors.T
         rows = np.arange(len(similarity))
@@ -210,9 +227,64 @@ def _near(vectors: np.ndarray, limit: float, most: int) -> list[set[int]]:
             chosen = np.argpartition(-similarity, most, axis=1)[:, :most]
         else:
             chosen = np.broadcast_to(np.arange(len(vectors)), similarity.shape)
-        above = np.take_along_axis(similarity, chosen, axis=1) >= limit
-        for i, others, keep in zip((start + rows).tolist(), chosen, above, strict=True):
-            for j in others[keep].tolist():
-                near[i].add(j)
-                near[j].add(i)
-    return near
+        parts.append((chosen.astype(np.int32), np.take_along_axis(similarity, chosen, axis=1)))
+    if not parts:
+        return np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32)
+    return np.concatenate([chosen for chosen, _ in parts]), np.concatenate([cosines for _, cosines in parts])
+
+
+def _above(chosen: np.ndarray, cosines: np.ndarray, limit: float) -> list[np.ndarray]:
+    """For each vector those of its nearest that are at ``limit`` and above, and whoever has it among its own."""
+    count = len(chosen)
+    rows, columns = np.nonzero(cosines >= limit)
+    others = chosen[rows, columns].astype(np.int64)
+    pairs = np.unique(np.concatenate([rows * count + others, others * count + rows]))
+    ends = np.searchsorted(pairs, np.arange(1, count) * count)
+    return np.split((pairs % max(1, count)).astype(np.int32), ends) if count else []
+
+
+@njit(nogil=True, cache=True)
+def _root(parent: np.ndarray, i: int) -> int:
+    """The number of the group that ``i`` is in, by path halving."""
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _product(a: np.ndarray, b: np.ndarray) -> float:
+    total = 0.0
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _ranked(
+    a: int, near: np.ndarray, parent: np.ndarray, seen: np.ndarray, totals: np.ndarray, weights: np.ndarray,
+    limit: float, most: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The groups of ``near`` but ``a``, at most ``most``, the most similar first, and their mean cosines to it.
+
+    ``seen`` is room to work in, all False before and after.
+    """
+    around = np.empty(len(near), np.int32)
+    count = 0
+    for i in near:
+        root = _root(parent, i)
+        if root != a and not seen[root]:
+            seen[root] = True
+            around[count] = root
+            count += 1
+    around = np.sort(around[:count])
+    similarity = np.empty(count, np.float64)
+    count = 0
+    for root in around:
+        seen[root] = False
+        found = _product(totals[root], totals[a]) / (weights[root] * weights[a])
+        if found >= limit:
+            around[count], similarity[count] = root, found
+            count += 1
+    order = np.argsort(-similarity[:count], kind="mergesort")[:most]
+    return around[order], similarity[order]

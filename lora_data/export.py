@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +23,7 @@ from lora_data.train.settings import CharacterSettings
 
 if TYPE_CHECKING:
     from lora_data.config import Config
+    from lora_data.shards import SampleEntry
 
 Format = Literal["kohya", "imagefolder", "onetrainer"]
 FORMATS: tuple[Format, ...] = ("kohya", "imagefolder", "onetrainer")
@@ -63,11 +67,15 @@ def export(shards: Path, config: Config, out: Path, layout: Format, *, variants:
         variants: Draws per image, made by `CharacterAugment` at the sizes of the training's buckets; 0: the pictures as
             they are, on the background.
 
+    Pictures of which files would have one name, also where the file system ignores case (``A.png`` and ``a.png``), all
+    get eight digits of a hash of character and key behind their own; a warning names two of them.
+
     Returns:
         How many pictures were written.
 
     Raises:
-        ConfigError: ``out`` is not empty, a number is out of range, or a configured character is not there.
+        ConfigError: ``out`` is not empty, a number is out of range, a configured character is not there, or two
+            characters would share a folder.
         ShardError: A shard or a sample in it is missing or damaged.
     """
     if variants < 0:
@@ -76,7 +84,9 @@ def export(shards: Path, config: Config, out: Path, layout: Format, *, variants:
         raise ConfigError(f"--out must be new or empty, got {out}")
     dataset = ShardDataset(shards)
     # The first picture makes the folder: what is wrong with the configuration shows before.
-    lines = [_write(out, picture, layout) for picture in _pictures(dataset, config, variants)]
+    _check_folders(dataset.index.counts(), config, layout)
+    names = _names(dataset.samples, layout, variants)
+    lines = [_write(out, picture, layout) for picture in _pictures(dataset, config, variants, names)]
     out.mkdir(parents=True, exist_ok=True)
     if layout == "imagefolder":
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -84,7 +94,50 @@ def export(shards: Path, config: Config, out: Path, layout: Format, *, variants:
     return len(lines)
 
 
-def _pictures(dataset: ShardDataset, config: Config, variants: int) -> Iterator[Picture]:
+def _check_folders(characters: Iterable[str], config: Config, layout: Format) -> None:
+    """Refuse characters whose folders would be one, also where the file system ignores case."""
+    if layout == "imagefolder":
+        return
+    by_folder: dict[str, tuple[str, str]] = {}
+    for character in characters:
+        settings = config.characters.get(character, CharacterSettings())
+        text = settings.token_of(character) if layout == "kohya" else character
+        other, theirs = by_folder.setdefault(_as_name(text).casefold(), (character, text))
+        if theirs != text:  # who has the same token on purpose shares its folder
+            what = "token" if layout == "kohya" else "name"
+            raise ConfigError(
+                f"characters {other!r} and {character!r} would share a folder: their {what}s are {theirs!r} and "
+                f"{text!r}, which file systems that ignore case do not tell apart; give one another {what}"
+            )
+
+
+def _names(samples: Sequence[SampleEntry], layout: Format, variants: int) -> list[str]:
+    """What the names of each sample's files begin with."""
+
+    def files(sample: SampleEntry) -> set[str]:
+        stems = [f"{sample.key}_v{i}" for i in range(variants)] if variants else [sample.key]
+        ends = ("", "-masklabel") if layout == "onetrainer" else ("",)
+        return {(stem + end).casefold() for stem in stems for end in ends}
+
+    used = Counter(name for sample in samples for name in files(sample))
+    names: list[str] = []
+    met: list[str] = []
+    for sample in samples:
+        if all(used[name] == 1 for name in files(sample)):
+            names.append(sample.key)
+            continue
+        met.append(sample.key)
+        names.append(f"{sample.key}-{hashlib.sha256(f'{sample.character}/{sample.key}'.encode()).hexdigest()[:8]}")
+    if met:
+        warnings.warn(
+            f"{len(met)} pictures would have had the files of another one where case is ignored, such as "
+            f"{sorted(met, key=str.casefold)[:2]}: a hash is added to their names",
+            stacklevel=3,
+        )
+    return names
+
+
+def _pictures(dataset: ShardDataset, config: Config, variants: int, names: Sequence[str]) -> Iterator[Picture]:
     counts = dataset.index.counts()
     augment = CharacterAugment(config, counts=counts)
     data = config.data
@@ -103,7 +156,7 @@ def _pictures(dataset: ShardDataset, config: Config, variants: int) -> Iterator[
         rgb = made.pictures()
         mattes = (made.mask[:, 0] * 255).round().to(torch.uint8).numpy()
         for variant in range(number):
-            name = f"{sample.key}_v{variant}" if variants else sample.key
+            name = f"{names[place]}_v{variant}" if variants else names[place]
             shown = max(1, round(repeats / number))
             yield Picture(
                 name,

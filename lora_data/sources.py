@@ -142,15 +142,16 @@ def discover(folder: FilePath, exclude: Path | None = None) -> Discovery:
     taken: set[FilePath] = set()
     masks = _pair_masks(images)
     taken.update(masks.values())
+    there = {path for files in folders.values() for path in files}
     sources: list[Source] = []
     for path in sorted(images - taken, key=_parts):
         name = _relative(path, folder)
-        beside = path.with_suffix(".json")
-        caption = path.with_suffix(".txt") if path.with_suffix(".txt") in folders[path.parent] else None
+        beside, text = path.with_suffix(".json"), path.with_suffix(".txt")
+        caption = text if text in there else None
         taken.add(path)
         if caption is not None:
             taken.add(caption)
-        if beside in folders[path.parent]:
+        if beside in there:
             taken.add(beside)
             count = count_annotations(beside)
             if count is not None:

@@ -13,7 +13,8 @@ ROOT = Path(lora_data.__file__).parent
 LAYERS = [
     ["errors", "durable", "interrupt", "evenly", "ray_settings"],
     ["storage"],
-    ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "progress", "blobs", "run_lock", "toml"],
+    ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "silhouette", "progress", "blobs"],
+    ["run_lock", "toml"],
     ["augment.policy", "download", "decisions", "tracks", "clustering", "record_bytes", "publish"],
     ["looks", "linkage_rounds"],
     ["sample", "metrics", "fingerprint", "hash_index", "ssim", "shards", "store", "decode", "sources", "table"],

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering
 
-from lora_data.clustering import average_linkage, hdbscan
+from lora_data.clustering import Linkage, average_linkage, hdbscan, together
 
 NOWHERE: list[set[int]] = [set()] * 60
 
@@ -74,3 +74,38 @@ def test_hdbscan_groups_what_is_dense_and_leaves_noise_alone() -> None:
     assert [30] in groups
     assert all(len({i // 10 for i in g}) == 1 for g in groups)
     assert hdbscan(vectors[:2]) == [[0], [1]]
+
+
+def plainly(
+    vectors: np.ndarray, weights: np.ndarray, limit: float, places: list[set[int]], shared: float
+) -> list[list[int]]:
+    """Average linkage by its definition: all pairs of groups, the most similar that may, ties to the lower ones."""
+    groups = [[i] for i in range(len(vectors))]
+    while True:
+        best: tuple[float, int, int] | None = None
+        for a, one in enumerate(groups):
+            for b, other in enumerate(groups[:a]):
+                seen = [set[int]().union(*(places[i] for i in group)) for group in (one, other)]
+                if together(seen[0], seen[1], shared):
+                    continue
+                sums = [(weights[group, None] * vectors[group]).sum(0) for group in (one, other)]
+                mean = float(sums[0] @ sums[1] / (weights[one].sum() * weights[other].sum()))
+                if mean >= limit and (best is None or (-mean, b, a) < best):
+                    best = -mean, b, a
+        if best is None:
+            return sorted(sorted(group) for group in groups)
+        _, b, a = best
+        groups[b] += groups.pop(a)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 24), st.sampled_from([0.0, 0.3]))
+def test_copies_go_to_the_lower_indices(seed: int, size: int, shared: float):
+    """Whole numbers: every sum is exact, and of few different vectors many pairs are equally similar."""
+    rng = np.random.default_rng(seed)
+    kinds = np.array([[4, 0, 0, 0], [0, 4, 0, 0], [2, 2, 2, 2]], np.float32)
+    vectors, weights = kinds[rng.integers(0, 3, size)], 2.0 ** rng.integers(0, 3, size)
+    places = [set(rng.integers(0, size, int(rng.integers(0, 3))).tolist()) for _ in range(size)]
+    linkage = Linkage(vectors, weights, places, shared)
+    for limit in (9.0, 5.0, 9.0):
+        assert linkage.groups(limit) == plainly(vectors, weights, limit, places, shared)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lora_data.cli import main
 from lora_data.config import parse_config
 from lora_data.errors import ConfigError, ShardError
 from lora_data.export import FORMATS, Format, export
-from lora_data.shards import write_shards
+from lora_data.shards import ShardSample, write_shards
 from tests.train.pictures import write_small
 
 CHARACTERS: dict[str, Any] = {"luca": {"token": "lvca boy", "repeats": 2.4}, "zoe": {"caption": "render of {token}"}}
@@ -116,3 +118,74 @@ def test_a_token_never_leaves_the_folder(shards: tuple[Path, dict[str, np.ndarra
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
     assert all(p.is_dir() and p.parent == tmp_path / "out" for p in (tmp_path / "out").iterdir())
     assert len(list((tmp_path / "out").rglob("*.png"))) == 5
+
+
+PLAIN = parse_config({"data": {"resolution": 64, "bucket_step": 8}})
+
+
+def shards_of(folder: Path, keys: dict[str, list[str]]) -> Path:
+    """Shards with these keys by character; no two pictures have the same colours."""
+    samples: list[ShardSample] = []
+    for character in sorted(keys):
+        for key in sorted(keys[character]):
+            picture = np.full((64, 64, 4), 255, np.uint8)
+            picture[..., :3] = 10 * len(samples)
+            data = io.BytesIO()
+            Image.fromarray(picture).save(data, "WEBP", lossless=True)
+            samples.append(ShardSample(key, character, 64, 64, {"webp": data.getvalue(), "txt": b"x"}))
+    write_shards(folder, samples, max_bytes=10**9)
+    return folder
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize(
+    ("keys", "variants", "met"),
+    [
+        ({"luca": ["A", "a", "b"]}, 0, {"A", "a"}),
+        ({"luca": ["A", "b"], "zoe": ["a", "c"]}, 2, {"A", "a"}),
+        ({"luca": ["a", "a_v1"]}, 2, set()),
+        ({"luca": ["a", "a_V1"]}, 0, set()),
+        ({"luca": ["same", "b"], "zoe": ["same"]}, 0, {"same"}),
+    ],
+)
+def test_no_two_pictures_have_one_name_where_case_is_ignored(
+    tmp_path: Path, layout: Format, keys: dict[str, list[str]], variants: int, met: set[str]
+):
+    folder = shards_of(tmp_path / "shards", keys)
+    count = sum(map(len, keys.values())) * max(1, variants)
+    found: list[list[str]] = []
+    for out in (tmp_path / "one", tmp_path / "two"):
+        with pytest.warns(UserWarning, match="case is ignored") if met else nullcontext():
+            assert export(folder, PLAIN, out, layout, variants=variants) == count
+        found.append(sorted(p.name for p in out.rglob("*.png") if not p.stem.endswith("-masklabel")))
+        every = [p.name.casefold() for p in out.rglob("*.png")]
+        assert len(set(every)) == len(every) == count * (2 if layout == "onetrainer" else 1)
+    assert found[0] == found[1]
+    stems = [name.removesuffix(".png") for name in found[0]]
+    plain = {stem.rpartition("_v")[0] if variants else stem for stem in stems}
+    assert {key for own in keys.values() for key in own} - plain == met, "only those that meet have another name"
+
+
+def test_a_mask_does_not_take_another_picture_s_place(tmp_path: Path):
+    folder = shards_of(tmp_path / "shards", {"luca": ["a", "a-masklabel"]})
+    with pytest.warns(UserWarning, match="a hash is added"):
+        export(folder, PLAIN, tmp_path / "out", "onetrainer")
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
+    export(folder, PLAIN, tmp_path / "kohya", "kohya")
+    assert {p.stem for p in (tmp_path / "kohya").rglob("*.png")} == {"a", "a-masklabel"}
+
+
+@pytest.mark.parametrize(("layout", "refused"), [("kohya", True), ("onetrainer", True), ("imagefolder", False)])
+def test_characters_that_would_share_a_folder_are_refused(tmp_path: Path, layout: Format, refused: bool):
+    folder = shards_of(tmp_path / "shards", {"Ann": ["a"], "ann": ["b"]})
+    expected = pytest.raises(ConfigError, match="'Ann' and 'ann' would share a folder") if refused else nullcontext()
+    with expected:
+        export(folder, PLAIN, tmp_path / "out", layout)
+    assert (tmp_path / "out").exists() != refused, "nothing is written"
+
+
+def test_characters_with_one_token_share_its_folder(tmp_path: Path):
+    folder = shards_of(tmp_path / "shards", {"Ann": ["a"], "ann": ["b"]})
+    one = parse_config({"data": {"resolution": 64}, "characters": {n: {"token": "ann"} for n in ("Ann", "ann")}})
+    export(folder, one, tmp_path / "out", "kohya")
+    assert len(list((tmp_path / "out").iterdir())) == 1

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_data.clustering import average_linkage, cut
+from lora_data.clustering import Linkage, average_linkage
 from lora_data.evidence import units
 from lora_data.linkage_rounds import linkage_of_many
 
@@ -74,13 +74,13 @@ def test_the_cut_is_where_people_come_apart():
     owner = np.repeat(np.arange(4), 10)
     vectors = units(base[owner] + rng.normal(0, 0.38 / 32**0.5, (40, 32)))
     limits = [0.5, 0.6, 0.7, 0.8, 0.85, 0.95]
-    chosen = cut(vectors, np.ones(40), limits, nowhere(vectors))
+    chosen = Linkage(vectors, np.ones(40), nowhere(vectors)).cut(limits)
     assert chosen in (0.8, 0.85)
     assert len(average_linkage(vectors, np.ones(40), chosen, nowhere(vectors))) == 4
 
 
 def test_where_nothing_comes_apart_the_lowest_is_taken():
     one = units(np.random.default_rng(0).normal(1, 0.01, (9, 5)))
-    assert cut(one, np.ones(9), [0.5, 0.6, 0.7], nowhere(one)) == 0.5
-    assert cut(one[:2], np.ones(2), [0.5, 0.6], nowhere(one[:2])) == 0.5
-    assert cut(one, np.ones(9), [0.6], nowhere(one)) == 0.6
+    assert Linkage(one, np.ones(9), nowhere(one)).cut([0.5, 0.6, 0.7]) == 0.5
+    assert Linkage(one[:2], np.ones(2), nowhere(one[:2])).cut([0.5, 0.6]) == 0.5
+    assert Linkage(one, np.ones(9), nowhere(one)).cut([0.6]) == 0.6

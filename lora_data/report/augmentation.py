@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +16,10 @@ from PIL import Image
 from lora_data.errors import ConfigError, ShardError
 from lora_data.evenly import evenly
 from lora_data.manifest import Record
+from lora_data.report.kept import Kept
 from lora_data.report.pictures import Pictures
 from lora_data.report.words import number
-from lora_data.shards import INDEX
+from lora_data.shards import INDEX, Index, read_index
 
 if TYPE_CHECKING:
     from lora_data.augment.policy import AugmentPolicy
@@ -28,6 +32,8 @@ SIDE = 160
 _SOURCE = 3 * SIDE // 2
 """Longest side, px, of what is drawn from: the stored picture made smaller, for plain torch filters every one of its
 pixels. It is still larger than the narrowest crop needs."""
+
+_LIBRARIES = ("torch", "kornia", "numpy", "opencv-python", "opencv-python-headless", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,12 @@ class Augmentation:
 
 
 def augmentation(
-    shards: Path, config: Mapping[str, Any], records: Sequence[Record], names: Sequence[str], pictures: Pictures
+    shards: Path,
+    config: Mapping[str, Any],
+    records: Sequence[Record],
+    names: Sequence[str],
+    pictures: Pictures,
+    kept: Kept | None = None,
 ) -> Augmentation:
     """Draw the preview.
 
@@ -91,6 +102,7 @@ def augmentation(
         records: The table; shards that hold anything else than its kept pictures are of another run.
         names: The characters, in the order of the page.
         pictures: Take in what is drawn.
+        kept: Where the last preview is; None: it is drawn anew.
     """
     if not any(r.active for r in records):
         return Augmentation([], "nothing was kept")
@@ -98,6 +110,55 @@ def augmentation(
         return Augmentation([], "there are no shards beside this report")
     if not config:
         return Augmentation([], "run.json does not say the configuration")
+    training = {name: config[name] for name in ("data", "augment", "characters") if name in config}
+    try:
+        index = read_index(shards)
+        if {(s.key, s.character) for s in index.samples} != {(r.key, r.character) for r in records if r.active}:
+            return Augmentation([], "the shards do not hold what the table says was kept: they are of another run")
+        chosen = {name: _chosen(index, name) for name in names}
+        chosen = {name: places for name, places in chosen.items() if places}
+
+        def made() -> bytes:
+            preview = _draw(shards, training, chosen, pictures)
+            drawings = {name: b64encode(data).decode() for name, data in pictures.drawn().items()}
+            return json.dumps([asdict(preview), drawings]).encode()
+
+        if kept is None:
+            return _draw(shards, training, chosen, pictures)
+        samples = [[asdict(index.samples[place]) for place in places] for places in chosen.values()]
+        decides = [training, list(chosen), index.counts(), samples, _bytes_of(shards, index, chosen)]
+        preview, drawings = json.loads(kept.made("draws", decides, _LIBRARIES, made))
+    except (ConfigError, ShardError) as error:
+        # the report must not depend on where OUT lies
+        return Augmentation([], str(error).replace(str(shards), "OUT/shards"))
+    for name, data in drawings.items():
+        pictures.put(name, b64decode(data))
+    return _read(preview)
+
+
+def _chosen(index: Index, name: str) -> list[int]:
+    """The places of the pictures of a character that are drawn."""
+    own = [place for place, sample in enumerate(index.samples) if sample.character == name]
+    return evenly(sorted(own, key=lambda place: index.samples[place].key), SAMPLES)
+
+
+def _bytes_of(shards: Path, index: Index, chosen: Mapping[str, Sequence[int]]) -> list[str]:
+    """Digests of what lies in the shards where the index says that these samples are."""
+    found: list[str] = []
+    for sample in (index.samples[place] for places in chosen.values() for place in places):
+        try:
+            with (shards / sample.shard).open("rb") as file:
+                for offset, size in sample.files.values():
+                    file.seek(offset)
+                    found.append(hashlib.sha256(file.read(size)).hexdigest())
+        except OSError as error:
+            raise ShardError(f"shard {sample.shard} cannot be read: {error.strerror}") from None
+    return found
+
+
+def _draw(
+    shards: Path, training: Mapping[str, Any], chosen: Mapping[str, Sequence[int]], pictures: Pictures
+) -> Augmentation:
     # torch takes seconds to import: not before there is something to draw
     import torch
 
@@ -109,20 +170,15 @@ def augmentation(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads wait for each other longer than pictures this small take
     try:
-        parsed = parse_config({name: config[name] for name in ("data", "augment", "characters") if name in config})
+        parsed = parse_config(dict(training))
         dataset = ShardDataset(shards)
-        there = {(sample.key, sample.character) for sample in dataset.samples}
-        if there != {(r.key, r.character) for r in records if r.active}:
-            return Augmentation([], "the shards do not hold what the table says was kept: they are of another run")
         counts = dataset.index.counts()
         # numba compiles for longer than this draws
         augment = CharacterAugment(parsed, counts=counts, backend="eager")
         found: list[Previewed] = []
-        for name in (name for name in names if name in counts):
-            own = [place for place, sample in enumerate(dataset.samples) if sample.character == name]
-            own.sort(key=lambda place: dataset.samples[place].key)
+        for name, places in chosen.items():
             rows: list[Row] = []
-            for place in evenly(own, SAMPLES):
+            for place in places:
                 sample = dataset.samples[place]
                 made = drawn(sample, _small(dataset.image(place)), augment, draws=DRAWS, side=SIDE)
                 rows.append(Row(sample.key, [_drawn(sample.key, i, draw, pictures) for i, draw in enumerate(made)]))
@@ -130,12 +186,21 @@ def augmentation(
             policy = parsed.augment if settings is None else settings.augment
             on = augment.policies.is_on(name)
             found.append(Previewed(name, counts[name], _says(policy) if on else "not augmented, as configured", rows))
-    except (ConfigError, ShardError) as error:
-        # the report must not depend on where OUT lies
-        return Augmentation([], str(error).replace(str(shards), "OUT/shards"))
     finally:
         torch.set_num_threads(threads)
     return Augmentation(found, background=parsed.data.background, resolution=parsed.data.resolution)
+
+
+def _read(said: dict[str, Any]) -> Augmentation:
+    """A preview from its tables."""
+    characters = [
+        Previewed(c["name"], c["images"], c["policy"], [_row(row) for row in c["rows"]]) for c in said["characters"]
+    ]
+    return Augmentation(characters, said["remark"], said["background"], said["resolution"])
+
+
+def _row(said: dict[str, Any]) -> Row:
+    return Row(said["key"], [Drawn(d["url"], d["numbers"], d["missed"]) for d in said["draws"]])
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from markupsafe import Markup, escape
 
 from lora_data.evenly import evenly
 from lora_data.manifest import UNKNOWN, Record
+from lora_data.report.kept import Kept
 from lora_data.report.pictures import tile_id
 
 LANDMARKS = 1000
@@ -65,12 +67,15 @@ class EmbeddingMap:
     laid_out: int
 
 
-def embedding_map(records: Sequence[Record], anchors: Mapping[str, str]) -> EmbeddingMap | None:
+def embedding_map(
+    records: Sequence[Record], anchors: Mapping[str, str], kept: Kept | None = None
+) -> EmbeddingMap | None:
     """The map of the kept pictures that have an embedding; None where there are too few.
 
     Args:
         records: All records.
         anchors: The characters in the order of the page, and the ids of their sections.
+        kept: Where the last layout is; None: it is made anew.
     """
     found = sorted((r for r in records if r.active and r.embedding is not None), key=lambda r: r.key)
     # a table may come from two runs with embeddings of two kinds
@@ -78,7 +83,7 @@ def embedding_map(records: Sequence[Record], anchors: Mapping[str, str]) -> Embe
     shown = evenly(usable, MOST)
     if len(shown) < LEAST or len(_vector(shown[0])) < 2:
         return None
-    places, height = _framed(project(np.stack([_vector(r) for r in shown])))
+    places, height = _framed(_projected(np.stack([_vector(r) for r in shown]), kept))
     groups: dict[str, list[int]] = defaultdict(list)
     for i, record in enumerate(shown):
         groups[record.character].append(i)
@@ -120,6 +125,16 @@ def outliers(records: Sequence[Record], most: int = 8) -> list[Record]:
     """The kept pictures that are least clearly their own character's, the least first."""
     judged = [(r.core_margin, r.key, r) for r in records if r.active and r.core_margin is not None]
     return [record for _, _, record in sorted(judged, key=lambda found: found[:2])[:most]]
+
+
+def _projected(vectors: np.ndarray, kept: Kept | None) -> np.ndarray:
+    """`project`, where it was not made before."""
+    if kept is None:
+        return project(vectors)
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    decides = [list(vectors.shape), hashlib.sha256(vectors.tobytes()).hexdigest()]
+    made = kept.made("map", decides, ("numpy", "scikit-learn"), lambda: project(vectors).astype("<f8").tobytes())
+    return np.frombuffer(made, "<f8").reshape(-1, 2)
 
 
 def project(vectors: np.ndarray) -> np.ndarray:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import shutil
 from collections import Counter
 from functools import partial
 from importlib.resources import files
@@ -25,6 +23,7 @@ from lora_data.report.changes import enhancements
 from lora_data.report.charts import flow_end, parts_bar
 from lora_data.report.embedding_map import embedding_map, mark, outliers
 from lora_data.report.flow import decided, flow, notices
+from lora_data.report.kept import Kept
 from lora_data.report.left import families, rejections
 from lora_data.report.pictures import PROPOSED, Pictures, tile_id
 from lora_data.report.quality import panels
@@ -46,6 +45,7 @@ def write_report(out: Path) -> Path:
     """
     run, records = read_run(out), read_records(out, embeddings=True)
     pictures = Pictures(out / "cache")
+    kept = Kept(out / "cache")
     script = _template("sort.js")
     cast = characters(records, run.target or TARGET)
     html = (
@@ -61,11 +61,11 @@ def write_report(out: Path) -> Path:
             notices=notices(records),
             characters=cast,
             marks={c.name: mark(i, c.name) for i, c in enumerate(cast)},
-            map=embedding_map(records, {c.name: c.anchor for c in cast}),
+            map=embedding_map(records, {c.name: c.anchor for c in cast}, kept),
             outliers=outliers(records),
             panels=panels(records, run),
             panels_of={c.anchor: panels([r for r in records if r.character == c.name], run) for c in cast},
-            augmentation=augmentation(out / "shards", run.tree, records, [c.name for c in cast], pictures),
+            augmentation=augmentation(out / "shards", run.tree, records, [c.name for c in cast], pictures, kept),
             enhancements=enhancements(records),
             families=families(records),
             rejections=rejections(records),
@@ -77,9 +77,11 @@ def write_report(out: Path) -> Path:
     )
     report = out / "report"
     report.mkdir(exist_ok=True)
-    _swap(report, pictures)
+    # the page before finds its pictures until the new one is there, and that one finds its own
+    pictures.write(report / "thumbs")
     # a name from a foreign file system may hold what UTF-8 cannot
     write_atomic(report / "index.html", html.encode("utf-8", "replace"))
+    pictures.clear(report / "thumbs")
     return report / "index.html"
 
 
@@ -115,18 +117,6 @@ def _environment(pictures: Pictures) -> Environment:
 
 def _template(name: str) -> Markup:
     return Markup(files("lora_data.report").joinpath(f"templates/{name}").read_text(encoding="utf-8"))
-
-
-def _swap(report: Path, pictures: Pictures) -> None:
-    """Put the new pictures in the old ones' place, whole."""
-    fresh, old = report / ".thumbs.new", report / ".thumbs.old"
-    for folder in (fresh, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    pictures.write(fresh)
-    if (report / "thumbs").exists():
-        os.replace(report / "thumbs", old)
-    os.replace(fresh, report / "thumbs")
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _counts(found: Counter[str]) -> list[tuple[str, int]]:

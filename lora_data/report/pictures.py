@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -60,19 +61,73 @@ class Pictures:
         """Whether there is a picture of at least one of these."""
         return any(f"{r.key}.webp" in self._there[kind] for kind in THUMBS for r in records)
 
+    def put(self, name: str, data: bytes) -> None:
+        """Take in the bytes of a drawn picture under the name that `add` gave it."""
+        self._drawn[name] = data
+
+    def drawn(self) -> dict[str, bytes]:
+        """The drawn pictures, by name."""
+        return dict(self._drawn)
+
     def write(self, folder: Path) -> None:
-        """Write every picture that was asked for below a folder."""
-        kinds = {kind for kind, _ in self._used} | set(THUMBS) | ({DRAWN} if self._drawn else set[str]())
-        for kind in sorted(kinds):
-            (folder / kind).mkdir(parents=True)
+        """Put every picture that was asked for below a folder, each whole; what is there already stays as it is. Stored
+        ones are hard links, or copies where the file system has none: nobody writes to a stored picture.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        for kind in self._kinds():
+            (folder / kind).mkdir(parents=True, exist_ok=True)
         for kind, name in sorted(self._used):
             source, target = self._folders[kind] / name, folder / kind / name
             if kind == PROPOSED:
-                target.write_bytes(_thumbnail(source))
+                _let_be(target, _thumbnail(source))
             else:
-                shutil.copyfile(source, target)
+                _link(source, target)
         for name, data in self._drawn.items():
-            (folder / DRAWN / name).write_bytes(data)
+            _let_be(folder / DRAWN / name, data)
+
+    def clear(self, folder: Path) -> None:
+        """Remove what lies below a folder and was not asked for.
+
+        Raises:
+            OSError: It cannot be removed.
+        """
+        wanted = {*self._used, *((DRAWN, name) for name in self._drawn)}
+        for inner in list(os.scandir(folder)):
+            if inner.name not in self._kinds():
+                shutil.rmtree(inner.path)
+                continue
+            for entry in list(os.scandir(inner.path)):
+                if (inner.name, entry.name) not in wanted:
+                    os.unlink(entry.path)
+
+    def _kinds(self) -> list[str]:
+        return sorted({kind for kind, _ in self._used} | set(THUMBS) | ({DRAWN} if self._drawn else set[str]()))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let a name be another file's, or a copy of it."""
+    with suppress(FileNotFoundError):
+        if os.path.samestat(target.stat(), source.stat()):
+            return
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # no hard links here, or too many of this picture
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+
+
+def _let_be(target: Path, data: bytes) -> None:
+    """Let a file hold these bytes."""
+    if target.is_file() and target.read_bytes() == data:
+        return
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.write_bytes(data)
+    os.replace(temporary, target)
 
 
 def tile_id(key: str) -> str | None:

@@ -58,7 +58,7 @@ class Identity(CorpusStage):
             rendered characters under eight lights (pair F1, purity, both means): .86 .974 .976; .88 .976 .978; .89 .968
             .978; .90 .957 .978; .91 .940 .980; .92 .926 .980; .94 .787 .997.
         film_similarity: The same once adapted to the film, as a range: films differ in light and in how alike their
-            characters are, and the film itself shows where they come apart (`lora_data.clustering.cut`). Measured
+            characters are, and the film itself shows where they come apart (`lora_data.clustering.Linkage`). Measured
             (pair F1, purity): ten rendered characters under eight lights, .45 .957 .972; .50 .958 .988; .55 .943 .988;
             .60 .901 .988; twelve toy characters under five lights, .50 .693 .620; .55 .813 .837; .60 to .65 1.0 1.0;
             .75 .958 1.0. Chosen from the range: .958 .988 and 1.0 1.0. Not adapted: .957 .972 of the ten.
@@ -207,7 +207,7 @@ class Identity(CorpusStage):
 
     def _grouped(self, film: Film) -> list[list[int]]:
         """Groups of the film's named tracks."""
-        from lora_data.clustering import average_linkage, cut, hdbscan
+        from lora_data.clustering import Linkage, hdbscan
         from lora_data.linkage_rounds import linkage_of_many
 
         means = film.means(film.vectors)
@@ -218,12 +218,16 @@ class Identity(CorpusStage):
             evidence = [(means, 1 - self.image_weight), (film.means(film.images), self.image_weight)]
         some = sorted(film.order[:_SOME])
         rules = film.weights[some], [film.frames[t] for t in some], self.shared_frames
-        adapted, limit = means, self.merge_similarity
+        linkage, limit = Linkage(means[some], *rules), self.merge_similarity
+        adapted = means
         for _ in range(_ROUNDS):
-            groups = [[some[t] for t in group] for group in average_linkage(adapted[some], rules[0], limit, *rules[1:])]
+            groups = [[some[t] for t in group] for group in linkage.groups(limit)]
             found = [group for group in groups if film.weights[group].sum() >= self.min_cluster_size]
             adapted = joined([(units(v - film_mean(v, found, self.film_prior)), weight) for v, weight in evidence])
-            limit = cut(adapted[some], rules[0], self._limits(evidence[0][1]), *rules[1:])
+            linkage = Linkage(adapted[some], *rules)
+            limit = linkage.cut(self._limits(evidence[0][1]))
+        if len(some) == len(film.order):
+            return linkage.groups(limit)
         return linkage_of_many(adapted, film.weights, limit, film.frames, self.shared_frames, film.order)
 
     def _limits(self, weight: float) -> list[float]:

@@ -12,7 +12,9 @@ from lora_data.augment import CharacterAugment
 from lora_data.config import as_tree, parse_config
 from lora_data.draws import drawn
 from lora_data.manifest import Record
+from lora_data.report import augmentation as module
 from lora_data.report.augmentation import DRAWS, SAMPLES, SIDE, augmentation
+from lora_data.report.kept import Kept
 from lora_data.report.pictures import Pictures
 from lora_data.shards import INDEX, ShardSample, write_shards
 from lora_data.train.dataset import ShardDataset
@@ -137,3 +139,27 @@ def test_a_smaller_copy_is_drawn_alike(out: Path):
         assert (a.crop, a.turn, a.light, a.missed) == (b.crop, b.turn, b.light, b.missed)
         assert a.fills == pytest.approx(b.fills, abs=0.02)
         assert float(np.abs(a.picture.astype(int) - b.picture).mean()) < 6
+
+
+def test_a_kept_preview_is_the_drawn_one_until_a_picture_changes(out: Path, monkeypatch: pytest.MonkeyPatch):
+    (out / "cache").mkdir()
+    tree = as_tree(parse_config({}))
+
+    def shown(records: list[Record], config: dict[str, Any] = tree):
+        pictures = Pictures(out / "cache")
+        made = augmentation(out / "shards", config, records, ["luca", "zoe"], pictures, Kept(out / "cache"))
+        return made, pictures.drawn()
+
+    first = shown(rows())
+    assert first == (preview(out), {p.name: p.read_bytes() for p in (out / "written" / "drawn").iterdir()})
+    with monkeypatch.context() as without:
+        without.setattr(module, "_draw", None)
+        assert shown(rows()) == first, "nothing is drawn"
+    other = as_tree(parse_config({"augment": {"crop_scales": [0.8]}}))
+    assert shown(rows(), other)[0].policy != first[0].policy
+    shard = next((out / "shards").glob("luca*.tar"))
+    data = bytearray(shard.read_bytes())
+    at = data.index(b"RIFF")
+    data[at : at + 4] = b"JUNK"
+    shard.write_bytes(data)
+    assert "does not decode" in shown(rows())[0].remark, "a damaged shard is not passed over"
