@@ -24,6 +24,10 @@ format: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable ".[precompute,models,review,examples,dev,bench]"
 	$(BIN)/python -m tests.bench.precompute
+	$(BIN)/python -m tests.bench.upscale
+	$(BIN)/python -m tests.bench.near_duplicates
+	$(BIN)/python -m tests.bench.memory
 	$(BIN)/python -m tests.bench.curation
 	$(BIN)/python -m tests.bench.augment
 	$(BIN)/python -m tests.bench.loader
+	$(BIN)/python -m tests.bench.resume

@@ -1,6 +1,6 @@
 """The augmentation against what a person would use instead, on the same pictures and the same kinds of transform.
 
-    python -m tests.bench.augment [--device cpu|cuda] [--side 768] [--batch 8] [--rounds 9] [--threads 1] [--json FILE]
+    python -m tests.bench.augment [--device cpu|cuda] [--side 768] [--batch 8] [--rounds 9] [--threads 1]
 
 Every variant takes uint8 cut-outs of the demo film (RGBA; the others: RGB and mask) and gives float32 pixels and mask
 of the same size: a random crop of scale 0.8 to 1, a rotation within 5 degrees, brightness, contrast and noise on 30 %.
@@ -11,15 +11,12 @@ share of the measured copy bandwidth is used, and counts launches, host synchron
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,6 +32,7 @@ from lora_data.augment.geometry import Output
 from lora_data.augment.photometry import noise_table
 from lora_data.config import parse_config
 from lora_data.demo import make_film
+from tests.bench.results import Table, finish, interleaved, parser_for
 
 Work = Callable[[], object]
 KORNIA = "Kornia chain"
@@ -176,38 +174,23 @@ def variants(images: Tensor, dtype: torch.dtype) -> dict[str, Work]:
     return found
 
 
-def measure(works: dict[str, Work], rounds: int, samples: int, device: torch.device) -> dict[str, Any]:
-    """Images a second and the ratio to Kornia's chain, interleaved in shuffled rounds."""
+def rate(work: Work, samples: int, device: torch.device) -> float:
+    """Images a second."""
+    repeats = 1 if device.type == "cpu" else 20
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return samples * repeats / (time.perf_counter() - start)
 
-    def seconds(work: Work) -> float:
-        repeats = 1 if device.type == "cpu" else 20
-        start = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return (time.perf_counter() - start) / repeats
 
+def measure(works: dict[str, Work], rounds: int, samples: int, device: torch.device) -> dict[str, list[float]]:
+    """Images a second of each, after two runs that do not count."""
     for work in works.values():
         work()
-        seconds(work)
-    spent: dict[str, list[float]] = {name: [] for name in works}
-    order, shuffler = list(works), random.Random(0)
-    for _ in range(rounds):
-        shuffler.shuffle(order)
-        for name in order:
-            spent[name].append(seconds(works[name]))
-    result: dict[str, Any] = {}
-    for name, times in spent.items():
-        ratios = [base / own for base, own in zip(spent[KORNIA], times, strict=True)]
-        result[name] = {
-            "images_per_second": round(samples / statistics.median(times), 1),
-            "slowest": round(samples / max(times), 1),
-            "fastest": round(samples / min(times), 1),
-            "times_kornia": round(statistics.median(ratios), 2),
-            "times_kornia_range": [round(min(ratios), 2), round(max(ratios), 2)],
-        }
-    return result
+        rate(work, samples, device)
+    return interleaved({name: partial(rate, work, samples, device) for name, work in works.items()}, rounds)
 
 
 def on_the_gpu(images: Tensor) -> dict[str, Any]:
@@ -302,33 +285,27 @@ def _cuda_ms(work: Work, repeats: int = 50) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__, rounds=9)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--side", type=int, help="px (default: 768 on the CPU, 1024 on a GPU)")
     parser.add_argument("--batch", type=int, help="samples (default: 8 on the CPU, 64 on a GPU)")
-    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     side = options.side or (1024 if device.type == "cuda" else 768)
     images = cutouts(side, options.batch or (64 if device.type == "cuda" else 8)).to(device)
-    result: dict[str, Any] = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "torch": torch.__version__,
-        "device": str(device),
-        "threads": options.threads,
-        "batch": len(images),
-        "side": side,
-        "policy": str(AugmentPolicy()),
-        "variants": measure(variants(images, torch.float32), options.rounds, len(images), device),
-    }
+    rows = measure(variants(images, torch.float32), options.rounds, len(images), device)
+    title = f"Augmentation, {device}, batches of {len(images)} at {side} px, threads: {options.threads}"
+    more: dict[str, Any] = {"policy": str(AugmentPolicy())}
     if device.type == "cuda":
-        result["gpu"] = on_the_gpu(images)
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        more["gpu"] = on_the_gpu(images)
+        print(json.dumps(more["gpu"], indent=1))
+    packages = ("albumentations", "kornia", "numba", "torchvision", "triton")
+    missing = [name for name in ("albumentations", "torchvision") if find_spec(name) is None]
+    remarks = [f"Left out: {name} is not installed." for name in missing]
+    table = Table(title, "images a second", rows, KORNIA)
+    finish("augment", [table], options, packages=packages, remarks=remarks, more=more)
 
 
 if __name__ == "__main__":

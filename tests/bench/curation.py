@@ -1,6 +1,6 @@
 """What the stages that see only the table cost on large ones: time, spread, memory.
 
-    python -m tests.bench.curation [PART ...] [--rounds 3] [--json FILE]
+    python -m tests.bench.curation [PART ...] [--rounds 3]
 
 Parts: see `PARTS`. Each measurement runs in a process of its own, so that its peak memory is its own; rounds are
 interleaved, for the machine's speed drifts. Tables are synthetic.
@@ -8,23 +8,13 @@ interleaved, for the machine's speed drifts. Tables are synthetic.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import resource
 import statistics
-import sys
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from functools import partial
 
 from tests.bench import curation_deduplicate, curation_identity, curation_select
+from tests.bench.results import Table, alone, finish, interleaved, parser_for
 
 Measurement = dict[str, float]
 """``seconds`` of CPU time, and whatever else the case counts."""
@@ -38,55 +28,33 @@ PARTS: dict[str, Callable[[], list[Case]]] = {
 """Part: its cases, in the order in which they are shown. A case builds its input and measures once."""
 
 
-def alone(measure: Callable[[], Measurement]) -> Measurement:
-    """Measure in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_with_memory, measure).result()
-
-
-def _with_memory(measure: Callable[[], Measurement]) -> Measurement:
+def with_memory(measure: Callable[[], Measurement]) -> Measurement:
+    """A measurement, with the most memory that its process ever had."""
     found = measure()
-    return {**found, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {**found, "peak MiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
 
-def spread(rounds: list[Measurement]) -> dict[str, Any]:
-    """Median, least and most seconds; of the rest the median."""
-    seconds = [r["seconds"] for r in rounds]
-    rest = {k: round(statistics.median(r[k] for r in rounds), 3) for k in rounds[0] if k != "seconds"}
-    return {
-        "seconds": round(statistics.median(seconds), 3),
-        "min": round(min(seconds), 3),
-        "max": round(max(seconds), 3),
-        **rest,
+def table(part: str, rounds: int) -> Table:
+    """All cases of a part."""
+    works = {name: partial(alone, partial(with_memory, measure)) for name, measure in PARTS[part]()}
+    found = interleaved(works, rounds)
+    rows = {name: [m["seconds"] for m in measured] for name, measured in found.items()}
+    more = {
+        name: {key: round(statistics.median(m[key] for m in measured), 3) for key in measured[0] if key != "seconds"}
+        for name, measured in found.items()
     }
+    return Table(f"Curation, {part}", "s of CPU time", rows, more=more)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__, rounds=3)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"PART must be of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
-    result: dict[str, Any] = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-    for part in options.parts or PARTS:
-        cases = PARTS[part]()
-        rounds: dict[str, list[Measurement]] = {name: [] for name, _ in cases}
-        start = time.perf_counter()
-        for number in range(options.rounds):
-            for name, measure in cases:
-                rounds[name].append(alone(measure))
-                print(f"{part}, round {number + 1}, {name}: {rounds[name][-1]['seconds']:.2f} s", file=sys.stderr)
-        result[part] = {name: spread(values) for name, values in rounds.items()}
-        result[part]["all together"] = {"wall_seconds": round(time.perf_counter() - start)}
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    tables = [table(part, options.rounds) for part in options.parts or PARTS]
+    remarks = [f"Left out: {name} is not installed." for name in curation_deduplicate.missing()]
+    finish("curation", tables, options, packages=("faiss-cpu", "imagededup", "numba", "scikit-learn"), remarks=remarks)
 
 
 if __name__ == "__main__":

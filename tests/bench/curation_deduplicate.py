@@ -5,14 +5,15 @@ as a film's are; poses, around each of them tracks of 100 frames that wander by 
 has many near ones and chains run on for long (of 398 renders, 63 % of the pairs of neighbouring frames are within 8
 bits, and no pair of two shots).
 
-Instead of it: comparing all with NumPy, a row at a time (imagehash users; imagededup does the same in Cython), measured
-on 50 000: at a million it is 400 times that. faiss's binary range
-search, by brute force and by its multi-hash index (set so that it is exact), where ``pip install faiss-cpu`` was done;
-it finds pairs only, and all of them.
+Instead of it, on 50 000 hashes (at a million those that compare all take 400 times that): comparing all with NumPy, a
+row at a time (what imagehash's users write); faiss's binary range search, by brute force and by its multi-hash index
+(set so that it is exact); on 5 000 hashes imagededup's default search, one worker process (its other one, a tree, took
+more than a minute at this radius). The last two find all pairs and choose nobody.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,10 +25,13 @@ from lora_data.fingerprint import THUMBNAIL, pack_matte
 from lora_data.hash_index import leaders
 from lora_data.manifest import Record
 from lora_data.stages.deduplicate import Deduplicate
+from tests.bench.results import cpu_seconds
 
 RADIUS = 8
 SIZES = (125_000, 250_000, 500_000, 1_000_000)
 BY_HAND = 50_000
+FEWER = 5_000
+"""For imagededup, which hands the whole table to its worker once per hundred hashes."""
 RECORDS = 100_000
 TRACK = 100
 
@@ -98,6 +102,28 @@ def by_faiss(kind: str, count: int, tables: bool) -> dict[str, float]:
     return {"seconds": time.process_time() - start, "pairs": float(limits[-1] - count) / 2}
 
 
+def by_imagededup(kind: str, count: int) -> dict[str, float]:
+    """All pairs within the radius, in its own dictionaries."""
+    from imagededup.handlers.search.retrieval import HashEval  # pyright: ignore[reportMissingImports]
+    from imagededup.methods import PHash  # pyright: ignore[reportMissingImports]
+
+    logging.disable(logging.INFO)
+    hashes = {f"{i}.png": f"{value:016x}" for i, value in enumerate(KINDS[kind](count).tolist())}
+    start = cpu_seconds()
+    search = HashEval(
+        test=hashes, queries=hashes, distance_function=PHash.hamming_distance, verbose=False, threshold=RADIUS,
+        search_method="brute_force_cython", num_dist_workers=1,
+    )  # fmt: skip
+    found = search.retrieve_results()
+    seconds = cpu_seconds() - start
+    return {"seconds": seconds, "pairs": sum(map(len, found.values())) / 2}
+
+
+def missing() -> list[str]:
+    """Packages that are compared with and not installed."""
+    return [name for name in ("faiss", "imagededup") if find_spec(name) is None]
+
+
 def stage(count: int) -> dict[str, float]:
     """The whole stage: a film's hashes, thumbnails that change from frame to frame as the hashes do."""
     rng = np.random.default_rng(0)
@@ -131,11 +157,13 @@ def cases() -> list[tuple[str, Callable[[], dict[str, float]]]]:
     ]
     found += [(f"{kind}, {BY_HAND} hashes, ours", partial(ours, kind, BY_HAND)) for kind in KINDS]
     found += [(f"{kind}, {BY_HAND} hashes, NumPy by hand", partial(by_hand, kind, BY_HAND)) for kind in KINDS]
-    if find_spec("faiss") is None:
-        print("faiss is left out: it is not installed (pip install faiss-cpu)")
-    else:
+    if "faiss" not in missing():
         for name, tables in (("brute force", False), ("multi-hash", True)):
             case = partial(by_faiss, "uniform", BY_HAND, tables)
             found.append((f"uniform, {BY_HAND} hashes, faiss, {name} (pairs only)", case))
+    if "imagededup" not in missing():
+        case = partial(by_imagededup, "uniform", FEWER)
+        found.append((f"uniform, {FEWER} hashes, imagededup (pairs only)", case))
+        found.append((f"uniform, {FEWER} hashes, ours", partial(ours, "uniform", FEWER)))
     found.append((f"the stage, {RECORDS} records with thumbnails", partial(stage, RECORDS)))
     return found

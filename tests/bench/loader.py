@@ -1,6 +1,6 @@
 """The loader against what a person would use instead: a folder with Pillow and a DataLoader, and plain webdataset.
 
-    python -m tests.bench.loader [--images 120] [--side 1024] [--workers 2] [--epochs 3] [--rounds 3] [--json FILE]
+    python -m tests.bench.loader [--images 120] [--side 1024] [--workers 2] [--epochs 3] [--rounds 3]
 
 All decode the same RGBA cut-outs of the demo film and give batches of 4: ours from shards of lossless WebP, into one
 buffer; the folder from PNG files (what people have), collated by worker processes; webdataset from our shards with
@@ -10,16 +10,11 @@ rounds.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import os
-import platform
-import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +27,7 @@ from lora_data.config import parse_config
 from lora_data.demo import make_film
 from lora_data.shards import ShardSample, write_shards
 from lora_data.train.loader import make_loader
+from tests.bench.results import Table, finish, interleaved, parser_for
 
 Epoch = Callable[[], int]
 FOLDER = "folder, Pillow, DataLoader"
@@ -97,43 +93,22 @@ def our_epochs(root: Path, workers: int, cache_gb: float) -> Epoch:
     return lambda: sum(len(batch.images) for batch in loader)
 
 
-def measure(makers: dict[str, Callable[[], Epoch]], rounds: int, epochs: int) -> dict[str, Any]:
-    """Images a second of the first and of later epochs, with fresh loaders in each round."""
-    rates: dict[str, dict[str, list[float]]] = {name: {"first": [], "later": []} for name in makers}
-    order, shuffler = list(makers), random.Random(0)
-    for _ in range(rounds):
-        shuffler.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            epoch = makers[name]()
-            count = epoch()
-            rates[name]["first"].append(count / (time.perf_counter() - start))
-            for _ in range(epochs - 1):
-                start = time.perf_counter()
-                count = epoch()
-                rates[name]["later"].append(count / (time.perf_counter() - start))
-    result: dict[str, Any] = {}
-    for name, kinds in rates.items():
-        result[name] = {
-            kind: {
-                "images_per_second": round(statistics.median(values), 1),
-                "slowest": round(min(values), 1),
-                "fastest": round(max(values), 1),
-                "times_folder": round(statistics.median(values) / statistics.median(rates[FOLDER][kind]), 2),
-            }
-            for kind, values in kinds.items()
-        }
-    return result
+def rates(maker: Callable[[], Epoch], epochs: int) -> tuple[float, float]:
+    """Images a second of the first epoch, start-up included, and of the later ones, with a fresh loader."""
+    start = time.perf_counter()
+    epoch = maker()
+    first = epoch() / (time.perf_counter() - start)
+    start = time.perf_counter()
+    later = sum(epoch() for _ in range(epochs - 1)) / (time.perf_counter() - start)
+    return first, later
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__, rounds=3)
     parser.add_argument("--images", type=int, default=120)
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--epochs", type=int, default=3, help="at least 2")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -144,16 +119,18 @@ def main() -> None:
             "make_loader": lambda: our_epochs(root, options.workers, 4.0),
             "make_loader, no cache": lambda: our_epochs(root, options.workers, 0.0),
         }
-        result = {
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            "images": options.images,
-            "side": options.side,
-            "workers": options.workers,
-            "loaders": measure(makers, options.rounds, options.epochs),
-        }
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        works = {name: partial(rates, maker, options.epochs) for name, maker in makers.items()}
+        found = interleaved(works, options.rounds)
+    tables = [
+        Table(
+            f"Loading {options.images} cut-outs of {options.side} px, {options.workers} workers, {words}",
+            "images a second",
+            {name: [pair[place] for pair in pairs] for name, pairs in found.items()},
+            FOLDER,
+        )
+        for place, words in enumerate(("first epoch", "later epochs"))
+    ]
+    finish("loader", tables, options, packages=("webdataset",))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What resuming costs and saves, and whether a killed run gives the bytes of one that was never disturbed.
 
-    python -m tests.bench.resume [--instances 2000] [--kills 20] [--workers 2]
+    python -m tests.bench.resume [--instances 2000] [--kills 20] [--workers 2] [--rounds 1]
 
 Times a first run on the demo's film (pictures of up to 128 px), the same command again, one with another threshold and
 one with some new pictures; then kills runs at random moments (SIGKILL to the process group) and compares what the
@@ -9,18 +9,18 @@ command makes of them.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lora_data.demo import make_film
+from tests.bench.results import Table, finish, parser_for
 from tests.conftest import ROOT
 
 
@@ -91,8 +91,29 @@ def killed_and_resumed(folder: Path, root: Path, kills: int, *more: str, seed: i
     return killed
 
 
+def resumed(folder: Path, out: Path, workers: Sequence[str]) -> dict[str, float]:
+    """Seconds of a first run, of the same command again, with another threshold, and with some new pictures."""
+    pictures = sorted(p for p in folder.iterdir() if p.suffix == ".png")
+    new = {path: path.read_bytes() for path in pictures[:: len(pictures) // 10]}
+    for path in new:
+        path.unlink()
+    time.sleep(3)  # files that changed a moment ago are read again
+    found = {"first run": run(folder, out, *workers), "again": run(folder, out, *workers)}
+    found["another threshold"] = run(folder, out, *workers, "--set", "precompute.filter.blur_threshold=70")
+    for path, data in new.items():
+        path.write_bytes(data)
+    return {**found, f"{len(new)} new pictures": run(folder, out, *workers)}
+
+
+def megabytes(folder: Path, out: Path) -> dict[str, float]:
+    """What lies on disk afterwards."""
+    cache, source = (sum(p.stat().st_size for p in f.rglob("*.*")) / 1e6 for f in (out / "cache" / "blobs", folder))
+    database = (out / "cache" / "results.sqlite").stat().st_size / 1e6
+    return {"inputs": source, "stored pictures": cache, "database": database}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_for(__doc__, rounds=1)
     parser.add_argument("--instances", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
@@ -101,30 +122,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_film(root / "film", instances=options.instances, characters=8, size=128, workers=options.workers)
-        folder = root / "in"
-        shutil.copytree(root / "film" / "instances", folder)
-        pictures = sorted(p for p in folder.iterdir() if p.suffix == ".png")
-        new = {path: path.read_bytes() for path in pictures[:: len(pictures) // 10]}
-        for path in new:
-            path.unlink()
-        time.sleep(3)  # files that changed a moment ago are read again
-        out = root / "out"
-        print(f"{len(list(folder.iterdir()))} files, {options.workers} workers")
-        print(f"first run         {run(folder, out, *workers):7.1f} s")
-        print(f"again             {run(folder, out, *workers):7.1f} s")
-        threshold = ("--set", "precompute.filter.blur_threshold=70")
-        print(f"other threshold   {run(folder, out, *workers, *threshold):7.1f} s")
-        for path, data in new.items():
-            path.write_bytes(data)
-        print(f"{len(new)} new pictures   {run(folder, out, *workers):7.1f} s")
-        cache, source = (sum(p.stat().st_size for p in f.rglob("*.*")) / 1e6 for f in (out / "cache" / "blobs", folder))
-        base = (out / "cache" / "results.sqlite").stat().st_size / 1e6
-        print(f"inputs {source:.0f} MB, stored pictures {cache:.0f} MB, database {base:.0f} MB")
+        folder = root / "film" / "instances"
+        count = len(list(folder.iterdir()))
+        rounds = [resumed(folder, root / f"out{number}", workers) for number in range(options.rounds)]
+        sizes = megabytes(folder, root / "out0")
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_film(root / "film", instances=24, characters=2, size=224)
         killed = killed_and_resumed(root / "film" / "instances", root, options.kills, *workers)
-        print(f"{killed} of {options.kills} runs were killed before their end: the same bytes each time")
+    spent = {name: [found[name] for found in rounds] for name in rounds[0]}
+    tables = [
+        Table(f"Resuming: {count} files of up to 128 px, {options.workers} workers", "s", spent),
+        Table("On disk", "MB", {name: [size] for name, size in sizes.items()}),
+    ]
+    remark = f"{killed} of {options.kills} runs were killed before their end: the same bytes each time"
+    finish("resume", tables, options, remarks=[remark], more={"killed": killed})
 
 
 if __name__ == "__main__":
