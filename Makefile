@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[precompute,models,review,examples,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[precompute,models,review,ray,examples,dev]"
 	touch $@
 
 demo: .venv/installed
@@ -22,7 +22,7 @@ format: .venv/installed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable ".[precompute,models,review,examples,dev,bench]"
+	$(BIN)/python -m pip install --quiet --editable ".[precompute,models,review,ray,examples,dev,bench]"
 	$(BIN)/python -m tests.bench.precompute
 	$(BIN)/python -m tests.bench.upscale
 	$(BIN)/python -m tests.bench.near_duplicates

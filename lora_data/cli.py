@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     cache = subcommands.add_parser("cache", help="what runs keep so that nothing is computed twice: make it smaller")
     deeds = cache.add_subparsers(required=True, metavar="ACTION")
     prune = deeds.add_parser("prune", help="remove what the last finished run did not use")
-    prune.add_argument("out", type=Path, metavar="OUT")
+    prune.add_argument("out", metavar="OUT")
     prune.add_argument("--all", action="store_true", help="remove everything; the next run computes all pictures")
     prune.add_argument("--max-size", type=_bytes, metavar="SIZE", help="then the oldest, until SIZE (20GB, 500MB) fits")
     prune.set_defaults(run=commands.prune)

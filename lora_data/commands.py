@@ -190,13 +190,17 @@ def report(options: argparse.Namespace) -> int:
 
 def prune(options: argparse.Namespace) -> int:
     """Remove from a cache what the last run did not use."""
-    from lora_data.results import Results
+    from lora_data.mirror import working_folder
+    from lora_data.results import NAME, Results
     from lora_data.run_lock import run_lock
+    from lora_data.storage import RemoteFolder, is_url
 
-    cache = options.out / "cache"
-    if not cache.is_dir():
+    cache = working_folder(options.out) / "cache"
+    remote = RemoteFolder(options.out).below("cache") if is_url(options.out) else None
+    there = cache.is_dir() if remote is None else remote.size(NAME) is not None
+    if not there:
         raise ConfigError(f"no cache in {options.out}: expected a folder that `lora-data precompute` wrote")
-    with run_lock(cache), Results(cache) as results:
+    with run_lock(cache), Results(cache, remote) as results:
         gone = results.prune(everything=options.all, most=options.max_size)
     print(f"removed: {gone.gone} results, {_size(gone.freed)} of pictures")
     print(f"stayed:  {gone.stayed} results, {_size(gone.kept)} of pictures")

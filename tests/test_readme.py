@@ -103,16 +103,19 @@ def test_every_other_command_is_one_that_ci_has_run():
         if words[1].startswith("examples/"):
             assert f'"{words[1].removeprefix("examples/")}"' in run_elsewhere, command
             continue
-        known = ("-m venv .venv", "-e .[precompute,models,review,examples,dev]", "-m pytest --numprocesses auto")
+        known = ("-m venv .venv", "-e .[precompute,models,review,ray,examples,dev]", "-m pytest --numprocesses auto")
         assert any(k in arguments for k in known), command
-    assert '--editable ".[precompute,models,review,examples,dev]"' in makefile
+    assert '--editable ".[precompute,models,review,ray,examples,dev]"' in makefile
     assert "-m pytest --numprocesses auto" in makefile
 
 
 def test_the_configuration_is_valid(tmp_path: Path):
     found = blocks("toml")
     decisions = [b for b in found if "[[decision]]" in b]
-    small, block = (b for b in found if b not in decisions)
+    (cluster,) = (b for b in found if b.startswith("[ray]"))
+    (tmp_path / "ray.toml").write_text(cluster)
+    assert load_config(tmp_path / "ray.toml") == load_config()  # what it shows are the defaults
+    small, block = (b for b in found if b not in [*decisions, cluster])
     (tmp_path / "small.toml").write_text(small)
     assert load_config(tmp_path / "small.toml").precompute.identity.decisions
     (tmp_path / "review.toml").write_text("".join(decisions))

@@ -205,6 +205,12 @@ def test_a_run_from_store_to_store_gives_the_bytes_of_one_between_folders(
     assert f"{digest} is missing or damaged; the same command computes it again" in capsys.readouterr().err
     assert main(words) == 0
     assert objects(out) == content(local)
+    # what is no longer needed goes there too
+    assert main(["cache", "prune", out, "--all"]) == 0
+    assert remote.sizes("cache/blobs") == {}
+    assert "stayed:  0 results" in capsys.readouterr().out
+    assert main(["cache", "prune", f"{out}-other"]) == 2
+    assert "no cache in" in capsys.readouterr().err
 
 
 def test_decisions_made_on_another_machine_come_along(bucket: str, tmp_path: Path):
