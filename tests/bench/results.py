@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import lora_data
@@ -171,7 +172,13 @@ def interleaved(works: Mapping[str, Callable[[], Found]], rounds: int) -> dict[s
 def alone(measure: Callable[[], Found]) -> Found:
     """Measure in a fresh process of its own; ``measure`` can be pickled."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure).result()
+        return pool.submit(_as_guest, measure).result()
+
+
+def _as_guest(measure: Callable[[], Found]) -> Found:
+    """Measure where ``__main__`` is empty: processes that are started there would else import the whole benchmark."""
+    sys.modules["__main__"] = ModuleType("__main__")
+    return measure()
 
 
 def seconds(work: Callable[[], object]) -> float:
