@@ -21,6 +21,7 @@ from lora_data.characters import Advice, advice_by_name, auto_differs, faces_by_
 from lora_data.config import Config
 from lora_data.decisions import Decision, effective, missing, settings, told
 from lora_data.engines.local import LocalEngine
+from lora_data.engines.process import release_freed_memory
 from lora_data.enhancements import LeftOut, enhancements, left_out, model_digests, need_models, uses
 from lora_data.errors import ConfigError, ModelError, RunError
 from lora_data.interrupt import Interrupt
@@ -37,7 +38,7 @@ from lora_data.run_json import NAME as RUN
 from lora_data.run_json import run_json
 from lora_data.run_lock import run_lock
 from lora_data.shards import Later
-from lora_data.sources import discover
+from lora_data.sources import Discovery, discover
 from lora_data.stage import NetworkStage, Resources, Stage
 from lora_data.stages.cast import MeasureCast
 from lora_data.stages.consistency import same_frame
@@ -185,58 +186,87 @@ def precompute(
         if wrong:
             raise ConfigError("\n".join(wrong))
         warnings = missing(reviewed, known)
+        records = told([Record(source=s.source, key=s.key) for s in found.sources], decisions)
+        start = _Given(folder, found, records, decisions, effective(reviewed), warnings)
+        del records, found
         try:
             cache = place / "cache"
             stored = remote.below("cache") if remote is not None else None
             with _held(cache), Results(cache, stored) as results, interrupt:
                 models = model_digests(config, results)
                 tools = Tools(config.precompute.ingest, machine, resources, results, models, progress, interrupt)
-                sources = {s.key: s for s in found.sources}
-                # which input, and what a person said about it
-                records = told([Record(source=s.source, key=s.key) for s in found.sources], decisions)
-                done = run_recipe(records, sources, stages, tools)
-                records, finals = done.records, done.pictures[FINAL]
-                warnings += [*([results.warning] if results.warning else []), *same_frame(records)]
-                progress.start("write", sum(r.status == "kept" for r in records))
-                show(cache, results, done.pictures)
-                config.precompute.write.write(
-                    place / STAGED,
-                    records,
-                    lambda key: Later(finals[key].size, partial(results.blobs.read, finals[key])),
-                    config.characters,
-                    settings(decisions),
-                    os.cpu_count() or 1,
-                )
-                staged = {name: place / f".{name}.new" for name in (TABLE, RUN)}
-                write_table(staged[TABLE], records)
-                seconds = round(progress.finish(), 3)
-                done.passes.append({"name": "write", "seconds": seconds, "instances": len(records), "cached": 0})
-                characters = figures(records)
-                said = effective(reviewed)
-                content = run_json(folder, config, said, records, characters, found.ignored, done.passes, warnings)
-                staged[RUN].write_bytes(content)
-                publish(place, staged)
-                results.finish()
-                report = write_report(place)
+                summary = _run(place, config, stages, start, tools)
+                del start
+                release_freed_memory()  # the report holds the records again, and torch
+                write_report(place)
                 if remote is not None:
                     put_in_place(place, remote, [TABLE, RUN])
         except DamagedBlobError as error:
             raise RunError(str(error)) from error
         except OSError as error:
-            raise RunError(
-                f"{out} cannot be written: {error}; what is done is kept, the same command goes on"
-            ) from error
+            what = f"{out} cannot be written: {error}"
+            raise RunError(f"{what}; what is done is kept, the same command goes on") from error
         finally:
             progress.close()
+    return summary if remote is None else replace(summary, url=remote.url)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a run starts from.
+
+    Args:
+        folder: INPUT, as it was given.
+        found: What it holds.
+        records: Of every input, with what a person said about it.
+        decisions: What a person said, in the configuration and on the review page.
+        reviewed: What of it came from the page.
+        warnings: What of it cannot be done.
+    """
+
+    folder: str | Path
+    found: Discovery
+    records: Sequence[Record]
+    decisions: Sequence[Decision]
+    reviewed: Sequence[Decision]
+    warnings: Sequence[str]
+
+
+def _run(place: Path, config: Config, stages: Sequence[Stage], given: _Given, tools: Tools) -> Summary:
+    """Everything from the records to the published shards, table and run.json."""
+    results, progress = tools.results, tools.progress
+    done = run_recipe(given.records, {s.key: s for s in given.found.sources}, stages, tools)
+    records, finals = done.records, done.pictures[FINAL]
+    warnings = [*given.warnings, *([results.warning] if results.warning else []), *same_frame(records)]
+    progress.start("write", sum(r.status == "kept" for r in records))
+    show(place / "cache", results, done.pictures)
+    config.precompute.write.write(
+        place / STAGED,
+        records,
+        lambda key: Later(finals[key].size, partial(results.blobs.read, finals[key])),
+        config.characters,
+        settings(given.decisions),
+        os.cpu_count() or 1,
+    )
+    staged = {name: place / f".{name}.new" for name in (TABLE, RUN)}
+    write_table(staged[TABLE], records)
+    seconds = round(progress.finish(), 3)
+    done.passes.append({"name": "write", "seconds": seconds, "instances": len(records), "cached": 0})
+    characters = figures(records)
+    ignored = given.found.ignored
+    content = run_json(given.folder, config, given.reviewed, records, characters, ignored, done.passes, warnings)
+    staged[RUN].write_bytes(content)
+    publish(place, staged)
+    results.finish()
     reasons = Counter(r.reason or "" for r in records if r.status == "rejected").most_common()
-    counts = dict(Counter(r.status for r in records))
+    target = config.precompute.select.target
     return Summary(
         out=place,
-        url=None if remote is None else remote.url,
-        counts=counts,
+        url=None,
+        counts=dict(Counter(r.status for r in records)),
         kept={c.name: c.kept for c in sorted(characters, key=lambda c: c.name) if c.kept},
-        advice=advice_by_name(characters, config.precompute.select.target),
-        differs=auto_differs((c.kept for c in characters if c.name != UNKNOWN), config.precompute.select.target),
+        advice=advice_by_name(characters, target),
+        differs=auto_differs((c.kept for c in characters if c.name != UNKNOWN), target),
         reasons=dict(reasons),
         left_out=left_out(config),
         faces=faces_by_name(characters),
@@ -244,7 +274,7 @@ def precompute(
         waiting=sum(r.status == "kept" and r.deblur == "proposed" for r in records),
         known=len(records) - len(done.computed),
         warnings=warnings,
-        report=report,
+        report=place / "report" / "index.html",
     )
 
 
