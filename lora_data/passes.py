@@ -71,7 +71,8 @@ class Finished:
     Args:
         records: In the order in which they came.
         pictures: What is to be shown, by kind and key.
-        passes: Name, seconds, instances of each pass, and how many of them were known.
+        passes: Name, seconds, instances of each pass, how many of them were known, how many others it took in a second
+            and, on a GPU, the most memory that torch held (MB).
         computed: Keys of the instances of which something was computed.
     """
 
@@ -167,7 +168,9 @@ class _Run:
                     if isinstance(stage, CorpusStage):
                         self.finished.records = stage.apply(self.finished.records)
             seconds = round(self.tools.progress.finish(), 3)
-            done = {"name": name, "seconds": seconds, "instances": count, "cached": known}
+            done: dict[str, Any] = {"name": name, "seconds": seconds, "instances": count, "cached": known}
+            if count > known and seconds:
+                done["per_second"] = round((count - known) / seconds, 2)
             if networks and self.tools.resources.device == "cuda" and self.tools.engine.name == "local":
                 done["gpu_megabytes"] = _gpu_megabytes()
             self.finished.passes.append(done)

@@ -88,6 +88,9 @@ def test_the_same_command_again_computes_nothing(
     print_summary(summary)
     assert f"{total} of {total} pictures were known: nothing computed" in capsys.readouterr().out
     assert all(known == 0 for known, _ in cached(first))
+    rates = [[p.get("per_second") for p in json.loads((o / "run.json").read_text())["passes"]] for o in (first, out)]
+    assert rates[0][0] > 0
+    assert rates[1][0] is None
     runs = [json.loads((o / "run.json").read_text()) | {"passes": None} for o in (first, out)]
     assert runs[0] == runs[1]
 

@@ -42,12 +42,15 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A pass over the instances, how long it took, and how many of them an earlier run had in its cache."""
+    """A pass over the instances, how long it took, how many of them an earlier run had in its cache, how many others it
+    took in a second, and the most memory it had on a GPU, MB."""
 
     name: str
     seconds: float | None
     instances: int | None
     cached: int | None
+    per_second: float | None
+    gpu_megabytes: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,14 @@ def read_run(out: Path) -> RunInfo:
             for m in _tables(run.get("models"))
         ),
         passes=tuple(
-            Pass(_text(p.get("name")), _number(p.get("seconds")), _count(p.get("instances")), _count(p.get("cached")))
+            Pass(
+                _text(p.get("name")),
+                _number(p.get("seconds")),
+                _count(p.get("instances")),
+                _count(p.get("cached")),
+                _number(p.get("per_second")),
+                _number(p.get("gpu_megabytes")),
+            )
             for p in _tables(run.get("passes"))
         ),
         decisions=tuple(_text(name) for name in _list(run.get("decisions"))),

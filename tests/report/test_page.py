@@ -165,10 +165,19 @@ def test_a_dot_leads_to_its_tile(made: Made):
 
 
 def test_passes_say_what_came_from_the_cache(made: Made):
-    passes = [{"name": "read + matte", "seconds": 1.0, "instances": 9, "cached": 7}, {"name": "filter", "seconds": 0.1}]
+    passes: list[dict[str, object]] = [
+        {"name": "read + matte", "seconds": 1.0, "instances": 9, "cached": 7},
+        {"name": "filter", "seconds": 0.1},
+    ]
     text = Page(write_report(made([measured("a")], {**RUN, "passes": passes}))).text
     assert "From the cache" in text
     assert "Read + Matte971.0" in text
+    assert "GPU, MB" not in text
+    passes[1] |= {"instances": 8, "per_second": 81.25, "gpu_megabytes": 1234}
+    text = Page(write_report(made([measured("a")], {**RUN, "passes": passes}, name="gpu"))).text
+    assert "Inputs" in text
+    assert "A second" in text
+    assert "Filter80.181.21" in text.replace("\u202f", "").replace(",", "")
     assert "From the cache" not in Page(write_report(made([measured("a")], name="plain"))).text
 
 
