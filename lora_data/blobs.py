@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_data.durable import link_file
 from lora_data.errors import LoraDataError
 from lora_data.storage import RemoteFolder, side_by_side
 
@@ -140,20 +140,10 @@ class Blobs:
             side_by_side(self._copy, dict.fromkeys(pictures.values()))
         folder.mkdir(parents=True, exist_ok=True)
         names = {f"{key}.webp": blob for key, blob in pictures.items()}
-        there = {entry.name: entry for entry in os.scandir(folder)}
-        for name in there.keys() - names.keys():
+        for name in set(os.listdir(folder)) - names.keys():
             (folder / name).unlink()
         for name, blob in names.items():
-            path = self.path(blob)
-            if name in there and os.path.samestat(os.stat(folder / name), path.stat()):
-                continue
-            temporary = folder / f".{name}.tmp"
-            temporary.unlink(missing_ok=True)
-            try:
-                os.link(path, temporary)
-            except OSError:  # no hard links here, or too many of this picture
-                shutil.copyfile(path, temporary)
-            os.replace(temporary, folder / name)
+            link_file(self.path(blob), folder / name)
 
     def _copy(self, blob: Blob) -> None:
         """Bring a picture to this machine."""

@@ -190,13 +190,13 @@ def report(options: argparse.Namespace) -> int:
 
 def prune(options: argparse.Namespace) -> int:
     """Remove from a cache what the last run did not use."""
-    from lora_data.mirror import working_folder
+    from lora_data.mirror import remote_folder, working_folder
     from lora_data.results import NAME, Results
     from lora_data.run_lock import run_lock
-    from lora_data.storage import RemoteFolder, is_url
 
     cache = working_folder(options.out) / "cache"
-    remote = RemoteFolder(options.out).below("cache") if is_url(options.out) else None
+    out = remote_folder(options.out)
+    remote = out.below("cache") if out is not None else None
     there = cache.is_dir() if remote is None else remote.size(NAME) is not None
     if not there:
         raise ConfigError(f"no cache in {options.out}: expected a folder that `lora-data precompute` wrote")

@@ -91,11 +91,12 @@ def _said(stage: PixelStage | Ingest) -> list[object]:
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
-    return {package: found for package in packages if (found := _version(package)) is not None}
+    return {package: found for package in packages if (found := version_of(package)) is not None}
 
 
 @cache
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -73,6 +73,16 @@ def download(
     return digest
 
 
+def folder_of(url: str, kind: str) -> Path:
+    """The folder of this machine, in the user's cache, for what lies behind a URL; it is not made.
+
+    Args:
+        url: Of a folder; a "/" at its end does not matter.
+        kind: What is kept there, a folder's name.
+    """
+    return user_cache() / kind / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+
+
 def read_url(url: str) -> bytes:
     """The content of a small file.
 

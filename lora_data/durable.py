@@ -25,6 +25,24 @@ def put_file(new: Path, place: Path) -> None:
     sync_folder(place.parent)
 
 
+def link_file(source: Path, place: Path) -> None:
+    """Let a place hold a file's content: a hard link, or a copy where the file system has none. Whoever reads meanwhile
+    sees what was there before or the new content, never a part; nothing is flushed.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    if place.exists() and os.path.samestat(place.stat(), source.stat()):
+        return
+    temporary = place.with_name(f".{place.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # no hard links here, or too many of this file
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, place)
+
+
 def put_folder(new: Path, place: Path) -> None:
     """Let a folder whose files are flushed take another one's place. A process that is killed here leaves the old one,
     none, or the new one."""

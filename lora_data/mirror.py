@@ -7,25 +7,27 @@ and then (see `lora_data.results`), so that another machine can go on. A reader 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from lora_data.download import user_cache
+from lora_data.download import folder_of
 from lora_data.durable import write_atomic
 from lora_data.errors import ConfigError, ShardError
 from lora_data.publish import SHARDS
+from lora_data.review.file import NAME as REVIEW
 from lora_data.shards import INDEX, parse_index
 from lora_data.storage import RemoteFolder, is_url, side_by_side
 
 REPORT = "report"
-_REVIEW = "review.toml"
 
 
 def working_folder(out: str | Path) -> Path:
     """The folder of this machine that stands for an OUT: itself, or for a URL one in the user's cache."""
-    if not is_url(out):
-        return Path(out)
-    return user_cache() / "out" / hashlib.sha256(str(out).rstrip("/").encode()).hexdigest()[:16]
+    return folder_of(str(out), "out") if is_url(out) else Path(out)
+
+
+def remote_folder(out: str | Path) -> RemoteFolder | None:
+    """An OUT behind a URL; None where it is a folder of this machine."""
+    return RemoteFolder(str(out)) if is_url(out) else None
 
 
 def take_decisions(remote: RemoteFolder, folder: Path) -> None:
@@ -35,14 +37,14 @@ def take_decisions(remote: RemoteFolder, folder: Path) -> None:
         ConfigError: They say different things.
     """
     try:
-        there = remote.read(_REVIEW)
+        there = remote.read(REVIEW)
     except FileNotFoundError:
         return
-    path = folder / _REVIEW
+    path = folder / REVIEW
     here = path.read_bytes() if path.is_file() else b""
     if not there.startswith(here) and not here.startswith(there):
         raise ConfigError(
-            f"{remote.url}/{_REVIEW} and {path} hold different decisions: make them one by hand, or remove one"
+            f"{remote.url}/{REVIEW} and {path} hold different decisions: make them one by hand, or remove one"
         )
     if len(there) > len(here):
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,8 +74,8 @@ def put_in_place(folder: Path, remote: RemoteFolder, files: list[str]) -> None:
     pages = {p.relative_to(folder / REPORT).as_posix() for p in (folder / REPORT).rglob("*") if p.is_file()}
     side_by_side(lambda name: remote.upload(folder / REPORT / name, f"{REPORT}/{name}"), sorted(pages))
     remote.delete(f"{REPORT}/{name}" for name in remote.sizes(REPORT).keys() - pages)
-    if (folder / _REVIEW).is_file():
-        remote.upload(folder / _REVIEW, _REVIEW)
+    if (folder / REVIEW).is_file():
+        remote.upload(folder / REVIEW, REVIEW)
     for name in files:
         remote.upload(folder / name, name)
 

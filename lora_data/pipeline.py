@@ -26,7 +26,7 @@ from lora_data.enhancements import LeftOut, enhancements, left_out, model_digest
 from lora_data.errors import ConfigError, ModelError, RunError
 from lora_data.interrupt import Interrupt
 from lora_data.manifest import UNKNOWN, Record, mirrors
-from lora_data.mirror import put_in_place, take_decisions, working_folder
+from lora_data.mirror import put_in_place, remote_folder, take_decisions, working_folder
 from lora_data.passes import FINAL, Tools, run_recipe, show
 from lora_data.progress import RunProgress
 from lora_data.publish import STAGED, publish
@@ -48,7 +48,7 @@ from lora_data.stages.fingerprint import Fingerprint
 from lora_data.stages.matte import Background
 from lora_data.stages.metrics import Exposure, Metrics
 from lora_data.stages.references import References
-from lora_data.storage import RemoteFolder, is_url, open_folder
+from lora_data.storage import RemoteFolder, open_folder
 from lora_data.table import NAME as TABLE
 from lora_data.table import write_table
 
@@ -168,7 +168,7 @@ def precompute(
         RunError: The run could not finish; what is done is kept, and the same call goes on from there.
         KeyboardInterrupt: Somebody asked to stop; the same.
     """
-    remote = RemoteFolder(str(out)) if is_url(out) else None
+    remote = remote_folder(out)
     place, given = working_folder(out), open_folder(folder)
     _check(given, place, config)
     if remote is not None:

@@ -6,15 +6,15 @@ copied is checked against the index's SHA-256; a copy that is whole is not copie
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
 from pathlib import Path
 
-from lora_data.download import download, file_digest, read_url, user_cache
+from lora_data.download import download, file_digest, folder_of, read_url
 from lora_data.errors import DownloadError, ShardError
 from lora_data.shards import INDEX, parse_index
+from lora_data.storage import is_url
 
 
 def local_shards(where: str | Path) -> Path:
@@ -30,10 +30,10 @@ def local_shards(where: str | Path) -> Path:
     Raises:
         ShardError: Something cannot be fetched, or is not what the index says.
     """
-    if "://" not in str(where):
+    if not is_url(where):
         return Path(where)
     url = str(where).rstrip("/")
-    folder = user_cache() / "shards" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = folder_of(url, "shards")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         data = read_url(f"{url}/{INDEX}")

@@ -6,13 +6,13 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import lora_data
 from lora_data.characters import Figures, advice_by_name, faces_by_name
 from lora_data.config import Config, as_tree
+from lora_data.content_key import version_of
 from lora_data.decisions import Decision
 from lora_data.download import file_digest
 from lora_data.enhancements import left_out, uses
@@ -76,10 +76,4 @@ def _models(config: Config) -> list[dict[str, str | None]]:
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "installed under another name"
-    return found
+    return {package: version_of(package) or "installed under another name" for package in packages}

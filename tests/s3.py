@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -25,10 +24,13 @@ def store(bucket: str) -> Generator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    before = {name: os.environ.get(name) for name in (*_SAID, "AWS_ENDPOINT_URL")}
     words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        os.environ |= {**_SAID, "AWS_ENDPOINT_URL": address}
+    with (
+        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in {**_SAID, "AWS_ENDPOINT_URL": address}.items():
+            patch.setenv(name, value)
         try:
             _wait(address, process)
             s3fs.S3FileSystem.clear_instance_cache()
@@ -36,11 +38,6 @@ def store(bucket: str) -> Generator[str]:
             yield f"s3://{bucket}"
         finally:
             process.kill()
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
 
 def _wait(address: str, process: subprocess.Popen[bytes]) -> None:

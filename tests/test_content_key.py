@@ -181,7 +181,7 @@ def test_a_new_version_of_a_stage_or_a_library_is_another_key(monkeypatch: pytes
     monkeypatch.setattr(Colour, "version", Colour.version + 1)
     raised = print_of(Colour())
     assert raised != before
-    monkeypatch.setattr(module, "_version", lambda package: "9.9" if package == "numpy" else None)
+    monkeypatch.setattr(module, "version_of", lambda package: "9.9" if package == "numpy" else None)
     assert print_of(Colour()) not in (before, raised)
 
 

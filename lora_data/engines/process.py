@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -34,11 +34,8 @@ def keep_freed_memory() -> None:
 
     Source: mallopt(3). 32 MiB is the largest threshold that glibc takes on 64 bit.
     """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # musl
+    mallopt = _glibc("mallopt")
+    if mallopt is None:
         return
     mallopt(_M_MMAP_THRESHOLD, 32 << 20)
     mallopt(_M_TRIM_THRESHOLD, 256 << 20)
@@ -50,9 +47,12 @@ def release_freed_memory() -> None:
 
     Source: malloc_trim(3).
     """
-    if sys.platform != "linux":
-        return
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except AttributeError:  # musl
-        return
+    trim = _glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc; None where the C library is another one."""
+    # getattr: musl lacks it
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

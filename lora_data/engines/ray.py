@@ -168,12 +168,12 @@ class RayEngine:
         import ray
 
         self._interrupt.check()
+        numbers = range(len(items))
         blocks = [
-            pa.table({"number": numbers, "item": [pickle.dumps(items[number]) for number in numbers]})
-            for start in range(0, len(items), block)
-            if (numbers := list(range(start, min(start + block, len(items)))))
+            pa.table({"number": list(part), "item": [pickle.dumps(items[number]) for number in part]})
+            for part in (numbers[start : start + block] for start in numbers[::block])
         ]
-        most = min(self._room(cpus, gpus) if (most := self.settings.max_workers) is None else most, len(blocks))
+        most = min(self.settings.max_workers or self._room(cpus, gpus), len(blocks))
         environment = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
         with warnings.catch_warnings():
             # the only way to bound the tries; Ray 2.64 will have another, which 2.60 has not

@@ -7,9 +7,10 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
+
+from lora_data.content_key import version_of
 
 _DIGEST = 32
 
@@ -36,7 +37,7 @@ class Kept:
         Raises:
             OSError: It cannot be written.
         """
-        said = json.dumps([decides, _code(), [_version(package) for package in libraries]], sort_keys=True)
+        said = json.dumps([decides, _code(), [version_of(package) for package in libraries]], sort_keys=True)
         wanted = hashlib.sha256(said.encode()).digest()
         path = self._cache / "report" / name
         if path.is_file():
@@ -65,11 +66,3 @@ def _code() -> str:
             elif entry.name.endswith(".py"):
                 whole.update(hashlib.sha256(entry.read_bytes()).digest())
     return whole.hexdigest()
-
-
-@cache
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

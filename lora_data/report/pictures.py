@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from lora_data.durable import link_file
 from lora_data.manifest import Record
 from lora_data.store import TAKEN_BACK_KINDS, THUMBNAIL
 
@@ -83,7 +83,7 @@ class Pictures:
             if kind == PROPOSED:
                 _let_be(target, _thumbnail(source))
             else:
-                _link(source, target)
+                link_file(source, target)
         for name, data in self._drawn.items():
             _let_be(folder / DRAWN / name, data)
 
@@ -104,20 +104,6 @@ class Pictures:
 
     def _kinds(self) -> list[str]:
         return sorted({kind for kind, _ in self._used} | set(THUMBS) | ({DRAWN} if self._drawn else set[str]()))
-
-
-def _link(source: Path, target: Path) -> None:
-    """Let a name be another file's, or a copy of it."""
-    with suppress(FileNotFoundError):
-        if os.path.samestat(target.stat(), source.stat()):
-            return
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:  # no hard links here, or too many of this picture
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
 
 
 def _let_be(target: Path, data: bytes) -> None:

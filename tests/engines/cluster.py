@@ -15,19 +15,15 @@ from tests.conftest import ROOT
 def ray_cluster() -> Generator[str]:
     """A cluster of this process's own; yields its address. Skips where Ray is not installed."""
     ray = pytest.importorskip("ray")
-    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "RAY_USAGE_STATS_ENABLED", "RAY_BACKEND_LOG_LEVEL")}
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), before["PYTHONPATH"] or ""])  # workers import tests
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    try:
-        context = ray.init(
-            num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=150_000_000,
-            logging_level="ERROR",
-        )  # fmt: skip
-        yield context.address_info["gcs_address"]
-    finally:
-        ray.shutdown()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # workers import tests
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        try:
+            context = ray.init(
+                num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=150_000_000,
+                logging_level="ERROR",
+            )  # fmt: skip
+            yield context.address_info["gcs_address"]
+        finally:
+            ray.shutdown()
