@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -168,30 +170,49 @@ def test_the_renders_give_the_bytes_of_the_local_engine(cluster: str, tmp_path: 
     assert content(outs["one"]) == content(outs["two"]) == content(outs["ray"])
 
 
-def test_a_run_whose_workers_are_killed_gives_the_same_bytes(cluster: str, film: Path, tmp_path: Path):
-    precompute(film, tmp_path / "undisturbed", load_config(overrides=["precompute.filter.min_size=32"]), workers=1)
-    out, killed = tmp_path / "out", list[int]()
-    done = threading.Event()
+@contextmanager
+def workers_killed(seed: int) -> Generator[list[int]]:
+    """Kill a worker at random moments as long as this lasts; yields whom."""
+    moments, done, killed = random.Random(seed), threading.Event(), list[int]()
 
     def kill() -> None:
-        while not done.wait(0.02) and len(killed) < 2:
-            if not any(out.glob("cache/blobs/*/*.webp")):
-                continue  # it has not yet begun
-            for process in psutil.process_iter(["name"]):
-                if (process.info["name"] or "").startswith("ray::MapWorker") and process.pid not in killed:
-                    process.kill()
-                    killed.append(process.pid)
-                    time.sleep(0.5)
-                    break
+        while not done.wait(moments.uniform(0.1, 1.5)):
+            alive = sorted(
+                process.pid
+                for process in psutil.process_iter(["name"])
+                if (process.info["name"] or "").startswith("ray::MapWorker")
+            )
+            with suppress(psutil.NoSuchProcess):
+                for pid in moments.sample(alive, min(1, len(alive))):
+                    psutil.Process(pid).kill()
+                    killed.append(pid)
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    words = command(film, out, "--engine", "ray", "--set", "ray.block=2")
-    done_run = subprocess.run(
-        words, capture_output=True, text=True, check=False, env={**environment(), "RAY_ADDRESS": cluster}
-    )
-    done.set()
-    killer.join()
-    assert done_run.returncode == 0, done_run.stderr
-    assert len(killed) == 2
-    assert content(out) == content(tmp_path / "undisturbed")
+    try:
+        yield killed
+    finally:
+        done.set()
+        killer.join()
+
+
+def test_twenty_workers_killed_at_random_moments_change_no_byte(cluster: str, film: Path, tmp_path: Path):
+    precompute(film, tmp_path / "undisturbed", load_config(overrides=["precompute.filter.min_size=32"]), workers=1)
+    expected, killed, ended = content(tmp_path / "undisturbed"), 0, 0
+    for number in range(20):
+        words = command(film, tmp_path / f"out{number}", "--engine", "ray", "--set", "ray.block=2")
+        for _ in range(10):
+            with workers_killed(100 * number + ended) as pids:
+                run = subprocess.run(
+                    words, capture_output=True, text=True, check=False, env={**environment(), "RAY_ADDRESS": cluster}
+                )
+            killed += len(pids)
+            if run.returncode == 0:
+                break
+            # one block can be hit four times by chance: the run ends, and the same command goes on
+            assert "what is done is kept: run the same command again" in run.stderr, run.stderr
+            ended += 1
+        assert content(tmp_path / f"out{number}") == expected, f"run {number} differs"
+        if killed >= 20:
+            break
+    assert killed >= 20
