@@ -21,21 +21,40 @@ Measured on 39 near-duplicate pairs (re-encoded at quality 86 to 93, scaled by 0
 569 pairs of near neighbours within a shot, all within 10 bits of pHash: at 64 px the lowest near-duplicate is at SSIM
 .993 and 205 natural neighbours pass .95; at 96 px .991 and 158. Larger ones would cost more than 10 kB a record.
 """
-_HASH_SIZE = 256
+_SIZE = 4 * THUMBNAIL
+"""Longest side, px, of what a fingerprint is taken from."""
+
+
+def bounded(rgb: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the fingerprints are taken from: a tight crop of at most 384 px, colour filled under the matte, so that
+    position on the canvas and colour under transparency leave no trace.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``, sRGB.
+        alpha: uint8 ``[H, W]``, straight.
+
+    Returns:
+        uint8 ``[h, w, 3]``, every pixel the mean of those in the matte that it stands for, and uint8 ``[h, w]``.
+    """
+    rgb, alpha = tight_crop(rgb, alpha)
+    if max(alpha.shape) <= _SIZE:
+        return fill_hidden(rgb, alpha), alpha
+    rgb, weight = shrink(rgb, alpha > 250, _SIZE)
+    alpha = cv2.resize(alpha, weight.shape[::-1], interpolation=cv2.INTER_AREA)
+    return fill_hidden(rgb, (weight > 0.01).astype(np.uint8) * 255), alpha
 
 
 def perceptual_hashes(rgb: np.ndarray, alpha: np.ndarray) -> tuple[int, int]:
     """The 64-bit pHash of the character alone, and that of its mirror image.
 
-    Tight crop, colour filled under the matte, on mid-gray: position on the canvas and colour under transparency leave
-    no trace. The aspect ratio is not in the hash (it stretches to a square); the thumbnail has it.
+    On mid-gray. The aspect ratio is not in the hash (it stretches to a square); the thumbnail has it.
 
     The mirror image is hashed as well: mirroring changes the sign of every other column of coefficients, and so the
     median that all bits stand on. It takes a tenth of the time of the first.
 
     Args:
-        rgb: uint8 ``[H, W, 3]``, sRGB.
-        alpha: uint8 ``[H, W]``, straight.
+        rgb: uint8 ``[h, w, 3]``, as `bounded` gives it.
+        alpha: uint8 ``[h, w]``.
 
     Returns:
         Both in [0, 2**64). The coefficient matrix is read row by row from the lowest frequency; the first is the most
@@ -45,24 +64,22 @@ def perceptual_hashes(rgb: np.ndarray, alpha: np.ndarray) -> tuple[int, int]:
         Implementation and Benchmarking of Perceptual Image Hash Functions, 2010. Mean instead of median loses most
         matches, so the algorithm is part of the value.
     """
-    rgb, alpha = _bounded(*tight_crop(rgb, alpha), _HASH_SIZE)
     picture = Image.fromarray(composite(rgb, alpha))
     plain, mirrored = (int(str(imagehash.phash(p)), 16) for p in (picture, ImageOps.mirror(picture)))
     return plain, mirrored
 
 
 def thumbnail(rgb: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Luma and matte of the tight crop, its longest side scaled to `THUMBNAIL` px, centred on a square.
+    """Luma and matte, the longest side scaled to `THUMBNAIL` px, centred on a square.
 
     Args:
-        rgb: uint8 ``[H, W, 3]``, sRGB.
-        alpha: uint8 ``[H, W]``, straight.
+        rgb: uint8 ``[h, w, 3]``, as `bounded` gives it.
+        alpha: uint8 ``[h, w]``.
 
     Returns:
-        Luma (Rec. 601, colour filled under the matte), uint8, and matte (alpha above 127), bool, both
+        Luma (Rec. 601), uint8, and matte (alpha above 127), bool, both
         ``[THUMBNAIL, THUMBNAIL]``.
     """
-    rgb, alpha = _bounded(*tight_crop(rgb, alpha), 4 * THUMBNAIL)
     height, width = alpha.shape
     scale = THUMBNAIL / max(height, width)
     # One similarity about the crop's centre instead of a resize to whole px: copies of slightly other size then land on
@@ -87,12 +104,3 @@ def pack_matte(matte: np.ndarray) -> np.ndarray:
 def unpack_matte(packed: np.ndarray) -> np.ndarray:
     """The reverse of `pack_matte`: bool ``[THUMBNAIL, THUMBNAIL]``."""
     return np.unpackbits(packed, count=THUMBNAIL**2).reshape(THUMBNAIL, THUMBNAIL).astype(bool)
-
-
-def _bounded(rgb: np.ndarray, alpha: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colour filled under the matte, at most ``longest`` px; means are taken over the matte alone."""
-    if max(alpha.shape) <= longest:
-        return fill_hidden(rgb, alpha), alpha
-    rgb, weight = shrink(rgb, alpha > 250, longest)
-    alpha = cv2.resize(alpha, weight.shape[::-1], interpolation=cv2.INTER_AREA)
-    return fill_hidden(rgb, (weight > 0.01).astype(np.uint8) * 255), alpha

@@ -34,18 +34,29 @@ def encode_webp(rgb: np.ndarray, alpha: np.ndarray) -> bytes:
 
 def decode_webp(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """The rgb and alpha of `encode_webp`'s bytes."""
-    pixels = np.asarray(Image.open(io.BytesIO(data), formats=("WEBP",)).convert("RGBA"))
-    return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3])
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # a third faster than Pillow
+    if pixels is None:
+        raise ValueError(f"{len(data)} bytes are no WebP")
+    if pixels.shape[2] == 3:  # a WebP that is opaque everywhere has no alpha
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.full(pixels.shape[:2], 255, np.uint8)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), cv2.extractChannel(pixels, 3)
 
 
-def encode_small(rgb: np.ndarray, alpha: np.ndarray, side: int, quality: int = 80) -> bytes:
-    """WebP to be looked at: its longest side ``side`` px at most (never enlarged), resized premultiplied, colour lossy
-    at ``quality`` (0 to 100), alpha lossless."""
-    image = Image.fromarray(_rgba(rgb, alpha))
-    # Pillow resizes RGBA premultiplied; reduce() first keeps a large picture cheap.
-    image = image.resize(_fit(image.size, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+def small(rgb: np.ndarray, alpha: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The picture with its longest side ``side`` px at most (never enlarged), averaged premultiplied."""
+    height, width = alpha.shape
+    if max(height, width) <= side:
+        return rgb, alpha
+    premultiplied = cv2.cvtColor(_rgba(rgb, alpha), cv2.COLOR_RGBA2mRGBA)
+    averaged = cv2.resize(premultiplied, _fit((width, height), side), interpolation=cv2.INTER_AREA)
+    straight = cv2.cvtColor(averaged, cv2.COLOR_mRGBA2RGBA)
+    return cv2.cvtColor(straight, cv2.COLOR_RGBA2RGB), cv2.extractChannel(straight, 3)
+
+
+def encode_lossy(rgb: np.ndarray, alpha: np.ndarray, quality: int = 80) -> bytes:
+    """WebP to be looked at: colour lossy at ``quality`` (0 to 100), alpha lossless."""
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=0)
+    Image.fromarray(_rgba(rgb, alpha)).save(buffer, "WEBP", quality=quality, method=0)
     return buffer.getvalue()
 
 

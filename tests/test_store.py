@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lora_data.store import THUMBNAIL, decode_webp, encode_small, encode_webp
+from lora_data.store import THUMBNAIL, decode_webp, encode_lossy, encode_webp, small
 from tests.conftest import cutout
 
 
@@ -18,5 +18,5 @@ def test_pixels_come_back_bit_for_bit_also_under_alpha_zero(pixels: np.ndarray):
 
 def test_a_thumbnail_is_small_and_never_enlarged():
     for size, expected in ((400, THUMBNAIL), (50, 50)):
-        rgb, _ = decode_webp(encode_small(*cutout(size), THUMBNAIL))
+        rgb, _ = decode_webp(encode_lossy(*small(*cutout(size), THUMBNAIL)))
         assert rgb.shape[:2] == (expected, expected)

@@ -17,7 +17,7 @@ from lora_data.results import NEXT
 from lora_data.sample import Instance
 from lora_data.stage import NetworkStage, Resources
 from lora_data.stages.deblur import answered
-from lora_data.store import TAKEN_BACK_KINDS, THUMBNAIL, decode_webp, encode_small, encode_webp
+from lora_data.store import TAKEN_BACK_KINDS, THUMBNAIL, decode_webp, encode_lossy, encode_webp, small
 from lora_data.work import Item, Made
 
 CHUNK = 16
@@ -118,6 +118,6 @@ class NetworkPass:
         picture = item.picture if same else self.blobs.put(encode_webp(after.rgb, after.alpha))
         pictures = {NEXT: picture}
         for name, both in after.attempts.items():
-            data = encode_small(both[..., :3], both[..., 3], 2 * THUMBNAIL)
+            data = encode_lossy(*small(both[..., :3], both[..., 3], 2 * THUMBNAIL))
             pictures[TAKEN_BACK_KINDS[name]] = self.blobs.put(data)
         return Made(to_bytes(changes(item.record, after.record)), pictures)

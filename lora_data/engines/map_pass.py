@@ -14,7 +14,7 @@ from lora_data.sample import Instance
 from lora_data.sources import Source
 from lora_data.stage import MapStage
 from lora_data.stages.ingest import Ingest
-from lora_data.store import CAME, THUMBNAIL, decode_webp, encode_small, encode_webp
+from lora_data.store import CAME, THUMBNAIL, decode_webp, encode_lossy, encode_webp, small
 from lora_data.work import Item, Made
 
 BEFORE_KINDS, AFTER_KINDS = ("before", "came"), ("thumbs", "final")
@@ -74,9 +74,10 @@ class MapPass:
         if isinstance(found, Record):
             return Made(to_bytes(changes(record, found)), inputs=inputs)
         said = {name: getattr(record, name) for name in self.reads}
-        pictures = {"before": self.blobs.put(encode_small(found.rgb, found.alpha, THUMBNAIL))}
+        came = small(found.rgb, found.alpha, CAME)
+        pictures = {"before": self.blobs.put(encode_lossy(*small(*came, THUMBNAIL)))}
         if max(found.alpha.shape) > THUMBNAIL:
-            pictures["came"] = self.blobs.put(encode_small(found.rgb, found.alpha, CAME, quality=85))
+            pictures["came"] = self.blobs.put(encode_lossy(*came, quality=85))
         return self._applied(record, found.replace(**said), pictures, inputs)
 
     def _applied(self, given: Record, instance: Instance, pictures: dict[str, Blob], inputs: str | None) -> Made:
@@ -89,7 +90,7 @@ class MapPass:
             return Made(_error(given, instance.record, stage, error), pictures, inputs)
         finished = self.blobs.put(encode_webp(instance.rgb, instance.alpha))
         if self.last:
-            thumbnail = self.blobs.put(encode_small(instance.rgb, instance.alpha, THUMBNAIL))
+            thumbnail = self.blobs.put(encode_lossy(*small(instance.rgb, instance.alpha, THUMBNAIL)))
             pictures |= {"final": finished, "thumbs": thumbnail}
         else:
             pictures |= {NEXT: finished}

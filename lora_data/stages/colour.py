@@ -189,9 +189,10 @@ class Colour(MapStage):
             for x in smooth_gain(wanted, small_guide, known, radius=radius, epsilon=_FLAT**2)
         )
         gain = cv2.exp(np.clip(slope * guide + offset, -limit, limit))
-        highest = np.maximum(np.maximum(linear[..., 0], linear[..., 1]), linear[..., 2])
+        red, green, blue = cv2.split(linear)
+        highest = cv2.max(cv2.max(red, green), blue)
         gain = np.minimum(gain, 1 / np.maximum(highest, 1e-6))
-        return to_srgb(linear * gain[..., None])
+        return to_srgb(cv2.multiply(linear, cv2.merge([gain] * 3)))
 
     def _by_channel(self, rgb: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
         """The usual way: equalise Lab's lightness (CLAHE), or each channel (equalise); hue moves."""

@@ -14,14 +14,15 @@ class Fingerprint(MapStage):
     """Write ``phash``, ``phash_mirror``, ``thumb_luma`` and ``thumb_matte`` (see `lora_data.fingerprint`)."""
 
     name: ClassVar[str] = "fingerprint"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def apply(self, instance: Instance) -> Instance:
         """Return the instance with its fingerprints; the pixels stay."""
-        from lora_data.fingerprint import pack_matte, perceptual_hashes, thumbnail
+        from lora_data.fingerprint import bounded, pack_matte, perceptual_hashes, thumbnail
 
-        phash, phash_mirror = perceptual_hashes(instance.rgb, instance.alpha)
-        luma, matte = thumbnail(instance.rgb, instance.alpha)
+        small = bounded(instance.rgb, instance.alpha)
+        phash, phash_mirror = perceptual_hashes(*small)
+        luma, matte = thumbnail(*small)
         return instance.replace(
             phash=phash,
             phash_mirror=phash_mirror,

@@ -186,8 +186,9 @@ class Background(MapStage):
             colour = int(code[1:3], 16), int(code[3:5], 16), int(code[5:7], 16)
             return instance.replace(rgb=composite(instance.rgb, instance.alpha, colour))
         seen = (instance.alpha > 0).astype(np.uint8)
-        near = cv2.dilate(seen, np.ones((2 * self.margin + 1, 2 * self.margin + 1), np.uint8)) > 0
-        return instance.replace(rgb=np.where(near[..., None], _bled(instance.rgb, instance.alpha), 0).astype(np.uint8))
+        near = cv2.dilate(seen, np.ones((2 * self.margin + 1, 2 * self.margin + 1), np.uint8))
+        bled = _bled(instance.rgb, instance.alpha)
+        return instance.replace(rgb=cv2.bitwise_and(bled, bled, mask=near))
 
 
 def contour_softness(alpha: np.ndarray) -> float:
@@ -250,8 +251,8 @@ def _numbers(alpha: np.ndarray) -> dict[str, Any]:
     from lora_data.matte import bounding_box
 
     mask = (alpha > 127).astype(np.uint8)
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    areas = stats[1:, cv2.CC_STAT_AREA]
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    areas = np.bincount(labels.ravel())[1:] if count > 2 else np.ones(count - 1)  # the areas of one are of no interest
     border = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
     x, y, w, h = bounding_box(alpha) or (0, 0, 0, 0)
     return {

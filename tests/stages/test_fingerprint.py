@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_data.fingerprint import THUMBNAIL, perceptual_hashes, thumbnail, unpack_matte
+from lora_data import fingerprint
+from lora_data.fingerprint import THUMBNAIL, unpack_matte
 from lora_data.manifest import Record
 from lora_data.sample import Instance
 from lora_data.ssim import common_ssim
@@ -21,6 +22,14 @@ def picture(seed: int, height: int = 300, width: int = 200) -> tuple[np.ndarray,
     yy, xx = np.mgrid[-1 : 1 : (height - 40) * 1j, -1 : 1 : (width - 40) * 1j]
     alpha = np.clip((1.3 - np.hypot(yy, xx) - 0.6 * outline) * 900, 0, 255).astype(np.uint8)
     return rgb, np.pad(alpha, 20)
+
+
+def perceptual_hashes(rgb: np.ndarray, alpha: np.ndarray) -> tuple[int, int]:
+    return fingerprint.perceptual_hashes(*fingerprint.bounded(rgb, alpha))
+
+
+def thumbnail(rgb: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return fingerprint.thumbnail(*fingerprint.bounded(rgb, alpha))
 
 
 def perceptual_hash(rgb: np.ndarray, alpha: np.ndarray) -> int:
