@@ -9,17 +9,16 @@ it is written: what a power cut loses is computed again.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_data.durable import link_file
+from lora_data.durable import link_file, write_whole
 from lora_data.errors import LoraDataError
-from lora_data.storage import RemoteFolder, side_by_side
+from lora_data.storage import AT_ONCE, RemoteFolder
+from lora_data.threads import side_by_side
 
 
 class DamagedBlobError(LoraDataError):
@@ -76,18 +75,30 @@ class Blobs:
         return blob
 
     def read(self, blob: Blob) -> bytes:
-        """The bytes of a picture.
+        """The bytes of a picture; behind a URL this machine's copy where it has one.
 
         Raises:
             DamagedBlobError: It is not there, or its bytes are others.
         """
+        for read in (self._read_here, self._read_there):
+            data = read(blob)
+            if data is not None and hashlib.sha256(data).hexdigest() == blob.digest:
+                return data
+        raise DamagedBlobError(blob)
+
+    def _read_here(self, blob: Blob) -> bytes | None:
         try:
-            data = self.path(blob).read_bytes() if self.remote is None else self.remote.read(_name(blob))
+            return self.path(blob).read_bytes()
         except FileNotFoundError:
-            raise DamagedBlobError(blob) from None
-        if hashlib.sha256(data).hexdigest() != blob.digest:
-            raise DamagedBlobError(blob)
-        return data
+            return None
+
+    def _read_there(self, blob: Blob) -> bytes | None:
+        if self.remote is None:
+            return None
+        try:
+            return self.remote.read(_name(blob))
+        except FileNotFoundError:
+            return None
 
     def there(self, blob: Blob) -> bool:
         """Whether a picture is there at its size; its bytes are not looked at."""
@@ -137,7 +148,7 @@ class Blobs:
             OSError: It cannot be written.
         """
         if self.remote is not None:
-            side_by_side(self._copy, dict.fromkeys(pictures.values()))
+            side_by_side(self._copy, dict.fromkeys(pictures.values()), AT_ONCE)
         folder.mkdir(parents=True, exist_ok=True)
         names = {f"{key}.webp": blob for key, blob in pictures.items()}
         for name in set(os.listdir(folder)) - names.keys():
@@ -157,14 +168,7 @@ class Blobs:
     def _write(self, blob: Blob, data: bytes) -> None:
         path = self.path(blob)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{blob.digest}.{os.getpid()}.{threading.get_ident()}")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        write_whole(path, data)
 
 
 def _name(blob: Blob) -> str:

@@ -33,6 +33,8 @@ _NEEDED = {
     "ray": {"ray": "ray", "pandas": "pandas"},  # Ray Data's own need
 }
 """By extra: module and package."""
+_MUCH = 10**9
+"""Bytes in the cache that a run says it has no use for."""
 
 
 def models(options: argparse.Namespace) -> int:
@@ -191,8 +193,8 @@ def report(options: argparse.Namespace) -> int:
 def prune(options: argparse.Namespace) -> int:
     """Remove from a cache what the last run did not use."""
     from lora_data.mirror import remote_folder, working_folder
+    from lora_data.remote_lock import locked
     from lora_data.results import NAME, Results
-    from lora_data.run_lock import run_lock
 
     cache = working_folder(options.out) / "cache"
     out = remote_folder(options.out)
@@ -200,8 +202,10 @@ def prune(options: argparse.Namespace) -> int:
     there = cache.is_dir() if remote is None else remote.size(NAME) is not None
     if not there:
         raise ConfigError(f"no cache in {options.out}: expected a folder that `lora-data precompute` wrote")
-    with run_lock(cache), Results(cache, remote) as results:
+    with locked(cache, remote), Results(cache, remote) as results:
         gone = results.prune(everything=options.all, most=options.max_size)
+        if options.all:
+            shutil.rmtree(cache / "report", ignore_errors=True)  # what the page kept (lora_data.report.kept)
     print(f"removed: {gone.gone} results, {_size(gone.freed)} of pictures")
     print(f"stayed:  {gone.stayed} results, {_size(gone.kept)} of pictures")
     return 0
@@ -298,6 +302,8 @@ def print_summary(summary: Summary) -> None:
         print(f"waiting: {summary.waiting} deblurrings for a person: lora-data review {out}")
     for warning in summary.warnings:
         print(f"look at: {warning}")
+    if summary.unused >= _MUCH:
+        print(f"cache:   {_size(summary.unused)} that only earlier runs used: lora-data cache prune {out}")
     for left in summary.left_out:
         print(f"left out: {left.stage}, {left.why}: {left.turn_on}")
     print(f"shards:  {out}/shards")

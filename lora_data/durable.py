@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import threading
 from pathlib import Path
 
 
@@ -16,6 +18,23 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data)
     put_file(temporary, path)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write to a temporary name beside, of this thread's own, and rename: a reader sees the old file or the whole new
+    one. Nothing is flushed: for what can be made again.
+
+    Raises:
+        OSError: It cannot be written; no part stays.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def put_file(new: Path, place: Path) -> None:

@@ -15,7 +15,8 @@ from lora_data.errors import ConfigError, ShardError
 from lora_data.publish import SHARDS
 from lora_data.review.file import NAME as REVIEW
 from lora_data.shards import INDEX, parse_index
-from lora_data.storage import RemoteFolder, is_url, side_by_side
+from lora_data.storage import AT_ONCE, RemoteFolder, is_url
+from lora_data.threads import side_by_side
 
 REPORT = "report"
 
@@ -68,11 +69,11 @@ def put_in_place(folder: Path, remote: RemoteFolder, files: list[str]) -> None:
     new = {shard.name: (shard.bytes, shard.sha256) for shard in parse_index(index, INDEX).shards}
     missing = [name for name, told in new.items() if known.get(name) != told or there.get(name) != told[0]]
     remote.delete([*reversed(files), f"{SHARDS}/{INDEX}"])
-    side_by_side(lambda name: remote.upload(folder / SHARDS / name, f"{SHARDS}/{name}"), missing)
+    side_by_side(lambda name: remote.upload(folder / SHARDS / name, f"{SHARDS}/{name}"), missing, AT_ONCE)
     remote.write(f"{SHARDS}/{INDEX}", index)
     remote.delete(f"{SHARDS}/{name}" for name in there.keys() - new.keys() - {INDEX})
     pages = {p.relative_to(folder / REPORT).as_posix() for p in (folder / REPORT).rglob("*") if p.is_file()}
-    side_by_side(lambda name: remote.upload(folder / REPORT / name, f"{REPORT}/{name}"), sorted(pages))
+    side_by_side(lambda name: remote.upload(folder / REPORT / name, f"{REPORT}/{name}"), sorted(pages), AT_ONCE)
     remote.delete(f"{REPORT}/{name}" for name in remote.sizes(REPORT).keys() - pages)
     if (folder / REVIEW).is_file():
         remote.upload(folder / REVIEW, REVIEW)

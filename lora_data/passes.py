@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -30,6 +29,7 @@ from lora_data.sources import Source
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stage
 from lora_data.stages.ingest import Ingest
 from lora_data.store import TAKEN_BACK_KINDS
+from lora_data.threads import side_by_side
 from lora_data.work import Item, Made
 
 FINAL, ACCEPTED = "final", "accepted"
@@ -274,9 +274,9 @@ class _Run:
         def sound(result: Result | None) -> bool:
             return result is not None and results.blobs.sound(b for k, b in result.pictures.items() if k != NEXT)
 
-        with ThreadPoolExecutor(min(self.tools.engine.workers, os.cpu_count() or 1)) as pool:
-            for task, result, good in zip(tasks, found, pool.map(sound, found), strict=True):
-                task.result = result if good else None
+        good = side_by_side(sound, found, min(self.tools.engine.workers, os.cpu_count() or 1))
+        for number, task in enumerate(tasks):
+            task.result = found[number] if good[number] else None
         return [task for task in tasks if task.result is None]
 
     def _start(self, name: str, waiting: Sequence[_Task]) -> None:

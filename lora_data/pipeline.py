@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,13 +30,13 @@ from lora_data.mirror import put_in_place, remote_folder, take_decisions, workin
 from lora_data.passes import FINAL, Tools, run_recipe, show
 from lora_data.progress import RunProgress
 from lora_data.publish import STAGED, publish
+from lora_data.remote_lock import locked
 from lora_data.report import write_report
 from lora_data.results import Results
 from lora_data.review.file import NAME as REVIEW
 from lora_data.review.file import read_decisions
 from lora_data.run_json import NAME as RUN
 from lora_data.run_json import run_json
-from lora_data.run_lock import run_lock
 from lora_data.shards import Later
 from lora_data.sources import Discovery, discover
 from lora_data.stage import NetworkStage, Resources, Stage
@@ -74,6 +74,7 @@ class Summary:
         mirrors: Kept instances that are mirror images of another kept one.
         waiting: Enhancements that wait for a person.
         known: Inputs of which nothing had to be computed, since an earlier run had.
+        unused: Bytes of the pictures in the cache that only earlier runs used.
         warnings: What a person should look at, a line each.
         report: The page to open.
     """
@@ -90,6 +91,7 @@ class Summary:
     mirrors: int
     waiting: int
     known: int
+    unused: int
     warnings: list[str]
     report: Path
 
@@ -192,7 +194,7 @@ def precompute(
         try:
             cache = place / "cache"
             stored = remote.below("cache") if remote is not None else None
-            with _held(cache), Results(cache, stored) as results, interrupt:
+            with _held(cache, stored) as check, Results(cache, stored) as results, interrupt:
                 models = model_digests(config, results)
                 tools = Tools(config.precompute.ingest, machine, resources, results, models, progress, interrupt)
                 summary = _run(place, config, stages, start, tools)
@@ -200,6 +202,7 @@ def precompute(
                 release_freed_memory()  # the report holds the records again, and torch
                 write_report(place)
                 if remote is not None:
+                    check()
                     put_in_place(place, remote, [TABLE, RUN])
         except DamagedBlobError as error:
             raise RunError(str(error)) from error
@@ -273,14 +276,15 @@ def _run(place: Path, config: Config, stages: Sequence[Stage], given: _Given, to
         mirrors=len(mirrors(records)),
         waiting=sum(r.status == "kept" and r.deblur == "proposed" for r in records),
         known=len(records) - len(done.computed),
+        unused=results.unused(),
         warnings=warnings,
         report=place / "report" / "index.html",
     )
 
 
 @contextmanager
-def _held(cache: Path) -> Generator[None]:
-    """The lock of OUT, the first thing that is written.
+def _held(cache: Path, stored: RemoteFolder | None) -> Generator[Callable[[], None]]:
+    """The locks of OUT, the first thing that is written; yields what makes sure that they are still held.
 
     Raises:
         ConfigError: It cannot be written.
@@ -288,10 +292,10 @@ def _held(cache: Path) -> Generator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(run_lock(cache))
+            check = stack.enter_context(locked(cache, stored))
         except OSError as error:
             raise ConfigError(f"OUT cannot be written: {error}; nothing was touched") from None
-        yield
+        yield check
 
 
 def _engine(

@@ -16,7 +16,6 @@ import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 from lora_data.download import file_digest
 from lora_data.durable import sync_file, write_atomic
 from lora_data.errors import ShardError
+from lora_data.threads import side_by_side
 
 INDEX = "index.json"
 FORMAT = 1
@@ -136,8 +136,7 @@ def write_shards(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     plans = _planned(samples, max_bytes)
-    with ThreadPoolExecutor(workers) as pool:
-        shards = tuple(pool.map(lambda plan: _written(folder, plan), plans))
+    shards = tuple(side_by_side(lambda plan: _written(folder, plan), plans, workers))
     entries = tuple(entry for plan in plans for entry in plan.entries)
     there = {entry.character for entry in entries}
     told = {name: dict(table) for name, table in sorted((characters or {}).items()) if name in there}

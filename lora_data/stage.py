@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
 from lora_data.manifest import Record
 from lora_data.sample import Instance
+from lora_data.threads import side_by_side
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,10 +94,7 @@ class Resources:
     def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Apply a function to every item, in threads; results in their order. OpenCV, torch and ONNX run outside
         Python's lock."""
-        if self.workers == 1:
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(function, items))
+        return side_by_side(function, items, self.workers)
 
 
 class NetworkStage(ABC):

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lora_data.errors import ConfigError, MissingExtraError
+from lora_data.threads import side_by_side
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -25,14 +25,11 @@ if TYPE_CHECKING:
     FilePath = Path | UPath
     """A file here or behind a URL."""
 
-Item = TypeVar("Item")
-Done = TypeVar("Done")
-
 _STORES = frozenset({"botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure", "adlfs", "huggingface_hub"})
 """Packages below fsspec whose exceptions are no `OSError`."""
 _BUCKETS = frozenset({"s3", "gs", "abfs", "az", "oci", "oss"})
 """Stores without folders."""
-_AT_ONCE = 32
+AT_ONCE = 32
 """Requests at a time: an object store answers each in some 20 to 100 ms, whatever else it does."""
 
 
@@ -129,13 +126,7 @@ class RemoteFolder:
             with _asked(self.url) as (fs, root), suppress(FileNotFoundError):
                 fs.rm_file(f"{root}/{name}")
 
-        side_by_side(remove, list(names))
-
-
-def side_by_side(function: Callable[[Item], Done], items: Iterable[Item]) -> list[Done]:
-    """Apply a function that mostly waits for a store to every item; results in their order."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(function, items))
+        side_by_side(remove, names, AT_ONCE)
 
 
 def stamp(path: FilePath) -> tuple[int, int, int]:

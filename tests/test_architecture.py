@@ -11,14 +11,14 @@ import lora_data
 
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
-    ["errors", "durable", "interrupt", "evenly", "ray_settings"],
+    ["errors", "durable", "interrupt", "evenly", "ray_settings", "threads"],
     ["storage"],
     ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "silhouette", "progress", "blobs"],
     ["run_lock", "toml"],
     ["augment.policy", "download", "decisions", "tracks", "clustering", "record_bytes", "publish"],
     ["looks", "linkage_rounds"],
     ["sample", "metrics", "fingerprint", "hash_index", "ssim", "shards", "store", "decode", "sources", "table"],
-    ["characters", "results", "sam2"],
+    ["characters", "results", "sam2", "remote_lock"],
     ["faces", "stage", "remote", "gate", "motion", "train.settings", "work"],
     ["backends", "models"],
     ["stages"],

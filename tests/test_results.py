@@ -133,7 +133,9 @@ def test_what_the_last_finished_run_did_not_use_goes(tmp_path: Path):
         results.get("b")
         results.flush()
     with Results(tmp_path) as results:
+        assert results.unused() == 100
         gone = results.prune()
+        assert results.unused() == 0
         assert (gone.gone, gone.stayed, gone.freed, gone.kept) == (1, 3, 100, 200)
         assert [key for key in "abcd" if results.get(key)] == ["a", "b", "d"]
         assert len(list(results.blobs.folder.glob("*/*"))) == 2

@@ -249,10 +249,15 @@ def test_what_somebody_deleted_is_made_again(film: Path, first: Path, out: Path,
 
 
 def test_a_cache_that_was_pruned_knows_the_last_run(
-    film: Path, first: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    film: Path, first: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     again(film, out, load_config(overrides=[*SETTINGS, "precompute.colour.clip_limit=3.0"]))
-    again(film, out)
+    summary = again(film, out)
+    print_summary(summary)
+    assert "cache prune" not in capsys.readouterr().out
+    monkeypatch.setattr("lora_data.commands._MUCH", 1)
+    print_summary(summary)
+    assert f"MB that only earlier runs used: lora-data cache prune {out}" in capsys.readouterr().out
     size = sum(p.stat().st_size for p in (out / "cache" / "blobs").rglob("*.webp"))
     capsys.readouterr()
     assert main(["cache", "prune", str(out)]) == 0
@@ -260,8 +265,10 @@ def test_a_cache_that_was_pruned_knows_the_last_run(
     assert said.startswith("removed: ")
     assert not said.startswith("removed: 0 results")
     assert sum(p.stat().st_size for p in (out / "cache" / "blobs").rglob("*.webp")) < size
-    assert again(film, out).known == len(rows(out))
+    unchanged = again(film, out)
+    assert (unchanged.known, unchanged.unused) == (len(rows(out)), 0)
     assert main(["cache", "prune", str(out), "--all"]) == 0
+    assert not (out / "cache" / "report").exists()
     assert not list((out / "cache" / "blobs").rglob("*.webp"))
     assert list((out / "cache" / "final").iterdir()), "what is shown stays"
     assert again(film, out).known == 0

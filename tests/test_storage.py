@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from lora_data import ConfigError, load_config
+from lora_data import ConfigError, load_config, remote_lock
 from lora_data.blobs import Blobs, DamagedBlobError
 from lora_data.cli import main
 from lora_data.demo import make_film
@@ -34,6 +35,8 @@ def bucket() -> Generator[str]:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORA_DATA_CACHE", str(tmp_path / "cache"))
+    for name, seconds in {"BEAT": 0.2, "WATCHED": 1.0, "SETTLED": 0.05}.items():
+        monkeypatch.setattr(remote_lock, name, seconds)
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +208,11 @@ def test_a_run_from_store_to_store_gives_the_bytes_of_one_between_folders(
     assert f"{digest} is missing or damaged; the same command computes it again" in capsys.readouterr().err
     assert main(words) == 0
     assert objects(out) == content(local)
+    # a machine that comes while another one works is refused
+    with remote_lock.RemoteLock(remote.below("cache"), tmp_path / "fourth"):
+        assert main(words) == 1
+        assert main(["cache", "prune", out]) == 1
+    assert capsys.readouterr().err.count(f"another run works on {out} (process {os.getpid()}") == 2
     # what is no longer needed goes there too
     assert main(["cache", "prune", out, "--all"]) == 0
     assert remote.sizes("cache/blobs") == {}

@@ -10,7 +10,6 @@ kernel on disk would not notice a changed constant in another file.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from lora_data.augment.geometry import SLOPE, Output
 from lora_data.augment.numba_block import sum_block
 from lora_data.augment.photometry import NOISE_SIZE, TINY, TOE
 from lora_data.augment.table import Table
+from lora_data.threads import side_by_side
 
 _F = np.float32
 _A, _ZERO, _HALF, _ONE, _TWO = _F(SLOPE), _F(0), _F(0.5), _F(1), _F(2)
@@ -300,13 +300,7 @@ def run(images: Tensor, table: Table, gaussian: Tensor, output: Output) -> tuple
     def work(sample: int) -> None:
         _warp(pixels[sample], rows[sample], values, linear, outs[sample], masks[sample, 0])
 
-    threads = min(torch.get_num_threads(), len(images))
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(len(images))))
-    else:
-        for sample in range(len(images)):
-            work(sample)
+    side_by_side(work, range(len(images)), max(1, min(torch.get_num_threads(), len(images))))
     out, mask = torch.from_numpy(outs), torch.from_numpy(masks)
     if output.mask_dtype == torch.uint8:
         mask = torch.round(mask * 255)

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from threading import Thread
 from types import TracebackType
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 from lora_data.engines.process import keep_freed_memory, single_thread
 from lora_data.errors import RunError
 from lora_data.interrupt import Interrupt
+from lora_data.threads import side_by_side
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -102,8 +103,7 @@ class LocalEngine:
 
     def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Apply a function that mostly waits for a disk or a store, in threads; results in the order of the items."""
-        with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(function, items))
+        return side_by_side(function, items, self.workers)
 
     def _run_processes(
         self, function: Callable[[Item], Result], items: Sequence[Item], arrived: Callable[[int, Result], None] | None

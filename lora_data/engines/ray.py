@@ -26,7 +26,8 @@ from lora_data.engines.process import keep_freed_memory, single_thread
 from lora_data.errors import RunError
 from lora_data.interrupt import Interrupt
 from lora_data.ray_settings import RaySettings
-from lora_data.storage import side_by_side
+from lora_data.storage import AT_ONCE
+from lora_data.threads import side_by_side
 from lora_data.work import Item, Made
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class RayEngine:
     def each(self, function: Callable[[Thing], Result], items: Sequence[Thing]) -> list[Result]:
         """The same; few things are done here, sooner than workers start."""
         if len(items) <= _LIGHT_BLOCK:
-            return side_by_side(function, items)
+            return side_by_side(function, items, AT_ONCE)
         return self._collected(_Each(function), items, None, self.settings.cpus, 0.0, _LIGHT_BLOCK)
 
     def _collected(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from lora_data.content_key import version_of
+from lora_data.durable import write_whole
 
 _DIGEST = 32
 
@@ -48,9 +48,7 @@ class Kept:
         data = make()
         if self._cache.is_dir():
             path.parent.mkdir(exist_ok=True)
-            temporary = path.with_name(f".{name}.{os.getpid()}")
-            temporary.write_bytes(wanted + hashlib.sha256(data).digest() + data)
-            os.replace(temporary, path)
+            write_whole(path, wanted + hashlib.sha256(data).digest() + data)
         return data
 
 

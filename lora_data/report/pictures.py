@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
@@ -10,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from lora_data.durable import link_file
+from lora_data.durable import link_file, write_whole
 from lora_data.manifest import Record
-from lora_data.store import TAKEN_BACK_KINDS, THUMBNAIL
+from lora_data.store import TAKEN_BACK_KINDS, THUMBNAIL, decode_webp, encode_lossy, small
 
 THUMBS = {"after": "thumbs", "before": "before"}
 """Kind of picture in the report: its folder in ``OUT/cache``."""
@@ -54,7 +52,7 @@ class Pictures:
     def add(self, key: str, number: int, picture: np.ndarray) -> str:
         """Take in a drawn picture, uint8 RGB ``[h, w, 3]``; where the page finds it."""
         name = f"{key}.{number}.webp"
-        self._drawn[name] = _webp(Image.fromarray(picture))
+        self._drawn[name] = encode_lossy(picture, np.full(picture.shape[:2], 255, np.uint8))
         return f"thumbs/{DRAWN}/{name}"
 
     def any(self, records: Sequence[Record]) -> bool:
@@ -108,12 +106,8 @@ class Pictures:
 
 def _let_be(target: Path, data: bytes) -> None:
     """Let a file hold these bytes."""
-    if target.is_file() and target.read_bytes() == data:
-        return
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.write_bytes(data)
-    os.replace(temporary, target)
+    if not target.is_file() or target.read_bytes() != data:
+        write_whole(target, data)
 
 
 def tile_id(key: str) -> str | None:
@@ -127,13 +121,4 @@ def _names(folder: Path) -> set[str]:
 
 def _thumbnail(path: Path) -> bytes:
     """A small copy of a finished picture, as the run's own thumbnails are."""
-    with Image.open(path, formats=("WEBP",)) as picture:
-        small = picture.convert("RGBA")
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-    return _webp(small)
-
-
-def _webp(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=80, method=4)
-    return buffer.getvalue()
+    return encode_lossy(*small(*decode_webp(path.read_bytes()), THUMBNAIL))

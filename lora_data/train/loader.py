@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from lora_data.augment import Batch, measure_mattes
 from lora_data.errors import ConfigError, ShardError
 from lora_data.shards import SampleEntry
+from lora_data.threads import side_by_side
 from lora_data.train.captions import draw_caption
 from lora_data.train.dataset import ShardDataset
 from lora_data.train.plan import Plan, PlannedBatch, PlanSample
@@ -163,10 +164,8 @@ class Assembler:
         return batch, tuple(wrong)
 
     def _read(self, planned: PlannedBatch) -> list[np.ndarray | ShardError]:
-        if not self._threads or len(planned.samples) == 1 or get_worker_info() is not None:
-            return [self._picture(place) for place in planned.samples]
-        with ThreadPoolExecutor(min(self._threads, len(planned.samples))) as pool:
-            return list(pool.map(self._picture, planned.samples))
+        threads = 1 if get_worker_info() is not None else min(self._threads, len(planned.samples))
+        return side_by_side(self._picture, planned.samples, max(1, threads))
 
     def _picture(self, place: int) -> np.ndarray | ShardError:
         try:

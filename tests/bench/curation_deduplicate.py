@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def by_faiss(kind: str, count: int, tables: bool) -> dict[str, float]:
     faiss.omp_set_num_threads(1)
     codes = KINDS[kind](count).view(np.uint8).reshape(-1, 8)
     start = time.process_time()
-    index = faiss.IndexBinaryMultiHash(64, 4, 16) if tables else faiss.IndexBinaryFlat(64)
+    index: Any = faiss.IndexBinaryMultiHash(64, 4, 16) if tables else faiss.IndexBinaryFlat(64)
     if tables:
         index.nflip = 2
     index.add(codes)

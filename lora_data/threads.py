@@ -1,0 +1,27 @@
+"""Threads for work that waits for a disk or a store, or computes outside Python's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+def side_by_side(function: Callable[[Item], Done], items: Iterable[Item], workers: int) -> list[Done]:
+    """Apply a function to every item.
+
+    Args:
+        function: What to do; what it raises is raised here.
+        items: To what.
+        workers: Threads; 1 computes in this one.
+
+    Returns:
+        Its results, in the order of the items.
+    """
+    if workers == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(function, items))
