@@ -19,6 +19,7 @@ from lora_data.content_key import key_of, pass_print, reads_of
 from lora_data.engines.batches import NetworkPass
 from lora_data.engines.engine import Engine
 from lora_data.engines.map_pass import AFTER_KINDS, BEFORE_KINDS, MapPass
+from lora_data.engines.process import release_freed_memory
 from lora_data.errors import RunError
 from lora_data.interrupt import Interrupt
 from lora_data.manifest import Answer, Record
@@ -167,6 +168,7 @@ class _Run:
                     self.tools.interrupt.check()
                     if isinstance(stage, CorpusStage):
                         self.finished.records = stage.apply(self.finished.records)
+                release_freed_memory()  # that of all vectors at once, which no pass needs again
             seconds = round(self.tools.progress.finish(), 3)
             done: dict[str, Any] = {"name": name, "seconds": seconds, "instances": count, "cached": known}
             if count > known and seconds:

@@ -35,6 +35,17 @@ def test_the_table_has_a_column_for_every_field_but_the_working_pictures():
     assert schema().names == [f for f in fields if f not in WORKING]
 
 
+def test_a_table_of_many_rows_is_written_and_read_part_by_part(tmp_path: Path):
+    vector = np.arange(3, dtype=np.float32)
+    records = [Record(source=f"{i}.png", key=str(i), embedding=vector + i if i % 3 else None) for i in range(2500)]
+    write_table(tmp_path / "t.parquet", records)
+    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 3
+    back = read_table(tmp_path / "t.parquet")
+    assert [r.key for r in back] == [r.key for r in records]
+    for before, after in zip(records, back, strict=True):
+        np.testing.assert_array_equal(before.embedding, after.embedding)
+
+
 def test_an_empty_table_is_a_table(tmp_path: Path):
     write_table(tmp_path / "t.parquet", [])
     assert read_table(tmp_path / "t.parquet") == []

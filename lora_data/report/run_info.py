@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -162,7 +161,7 @@ def read_records(out: Path, *, embeddings: bool = False) -> list[Record]:
     # arrays are most of the bytes, and nothing here draws them
     names = [f.name for f in fields if f.name in there and "ndarray" not in str(f.type)]
     defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-    rows: list[dict[str, Any]] = pq.read_table(path, columns=names).to_pylist()
+    rows = (row for part in pq.read_table(path, columns=names).to_batches(1024) for row in part.to_pylist())
     records: list[Record] = []
     for row in rows:
         for name, value in row.items():
@@ -171,7 +170,8 @@ def read_records(out: Path, *, embeddings: bool = False) -> list[Record]:
         records.append(Record(**row))
     if embeddings and "embedding" in there:
         kept = pq.read_table(path, columns=["key", "embedding"], filters=[("status", "=", "kept")])
-        found = dict(zip(kept.column("key").to_pylist(), vectors(kept.column("embedding")), strict=True))
+        values = [vector for chunk in kept.column("embedding").chunks for vector in vectors(chunk)]
+        found = dict(zip(kept.column("key").to_pylist(), values, strict=True))
         records = [r.replace(embedding=found[r.key]) if r.key in found else r for r in records]
     return sorted(records, key=lambda r: r.key)
 
