@@ -157,10 +157,10 @@ class _Groups:
         around, similarity = _ranked(
             a, self._near[a], self._parent, self._seen, self._totals, self._weights, self._limit, self._most
         )
+        self._near[a] = around  # also those that it may not merge with now: as it grows, what it shares may get less
         place = 0
         while place < len(around) and together(self._places[a], self._places[int(around[place])], self._shared):
             place += 1
-        self._near[a] = around[place:]
         if place == len(around):
             return None
         b = int(around[place])

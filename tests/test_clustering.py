@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering
 
@@ -99,6 +99,7 @@ def plainly(
 
 
 @settings(max_examples=40, deadline=None)
+@example(2597954, 20, 0.3)  # who may not merge at first may later, when the smaller one has grown
 @given(st.integers(0, 2**32 - 1), st.integers(1, 24), st.sampled_from([0.0, 0.3]))
 def test_copies_go_to_the_lower_indices(seed: int, size: int, shared: float):
     """Whole numbers: every sum is exact, and of few different vectors many pairs are equally similar."""
