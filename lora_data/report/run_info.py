@@ -8,7 +8,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lora_data.errors import RunError
@@ -161,18 +163,21 @@ def read_records(out: Path, *, embeddings: bool = False) -> list[Record]:
     # arrays are most of the bytes, and nothing here draws them
     names = [f.name for f in fields if f.name in there and "ndarray" not in str(f.type)]
     defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-    rows = (row for part in pq.read_table(path, columns=names).to_batches(1024) for row in part.to_pylist())
     records: list[Record] = []
-    for row in rows:
-        for name, value in row.items():
-            if _missing(value):
-                row[name] = defaults.get(name, "")
-        records.append(Record(**row))
+    with pq.ParquetFile(path) as file:
+        for part in file.iter_batches(1024, columns=names):
+            row: dict[str, Any]
+            for row in part.to_pylist():
+                for name, value in row.items():
+                    if _missing(value):
+                        row[name] = defaults.get(name, "")
+                records.append(Record(**row))
     if embeddings and "embedding" in there:
         kept = pq.read_table(path, columns=["key", "embedding"], filters=[("status", "=", "kept")])
         values = [vector for chunk in kept.column("embedding").chunks for vector in vectors(chunk)]
         found = dict(zip(kept.column("key").to_pylist(), values, strict=True))
         records = [r.replace(embedding=found[r.key]) if r.key in found else r for r in records]
+    pa.default_memory_pool().release_unused()
     return sorted(records, key=lambda r: r.key)
 
 
