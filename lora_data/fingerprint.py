@@ -77,8 +77,7 @@ def thumbnail(rgb: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarra
         alpha: uint8 ``[h, w]``.
 
     Returns:
-        Luma (Rec. 601), uint8, and matte (alpha above 127), bool, both
-        ``[THUMBNAIL, THUMBNAIL]``.
+        Luma (Rec. 601), uint8, and matte (alpha above 127), bool, both ``[THUMBNAIL, THUMBNAIL]``.
     """
     height, width = alpha.shape
     scale = THUMBNAIL / max(height, width)

@@ -276,9 +276,9 @@ class _Run:
         def sound(result: Result | None) -> bool:
             return result is not None and results.blobs.sound(b for k, b in result.pictures.items() if k != NEXT)
 
-        good = side_by_side(sound, found, min(self.tools.engine.workers, os.cpu_count() or 1))
-        for number, task in enumerate(tasks):
-            task.result = found[number] if good[number] else None
+        checked = side_by_side(sound, found, min(self.tools.engine.workers, os.cpu_count() or 1))
+        for task, result, good in zip(tasks, found, checked, strict=True):
+            task.result = result if good else None
         return [task for task in tasks if task.result is None]
 
     def _start(self, name: str, waiting: Sequence[_Task]) -> None:

@@ -81,16 +81,15 @@ class RemoteLock:
         self._beating = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
-        found = self._read()
-        if found is not None and found.get("machine") != self._machine:
+        found = self._other()
+        if found is not None:
             time.sleep(WATCHED)
-            if (now := self._read()) is not None and now != found:
-                raise RunError(self._other(now))
+            if (now := self._other()) is not None and now != found:
+                raise RunError(self._words(now))
         self._write()
         time.sleep(SETTLED)
-        now = self._read()
-        if now is not None and now.get("machine") != self._machine:
-            raise RunError(self._other(now))
+        if (now := self._other()) is not None:
+            raise RunError(self._words(now))
         self._beating.start()
         return self
 
@@ -115,22 +114,22 @@ class RemoteLock:
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
             with suppress(OSError):  # the next one may get through
-                now = self._read()
-                if now is not None and now.get("machine") != self._machine:
-                    self._lost = self._other(now)
+                if (now := self._other()) is not None:
+                    self._lost = self._words(now)
                     return
                 self._write()
 
-    def _other(self, holder: dict[str, object]) -> str:
+    def _words(self, holder: dict[str, object]) -> str:
         folder = self._remote.url.removesuffix("/cache")
         return f"another run works on {folder} (process {holder.get('process')} on {holder.get('host')})"
 
-    def _read(self) -> dict[str, object] | None:
+    def _other(self) -> dict[str, object] | None:
+        """What another machine says in the object; None where it is this one's, nobody's or damaged."""
         try:
             found = json.loads(self._remote.read(NAME))
         except (FileNotFoundError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and found.get("machine") != self._machine else None
 
     def _write(self) -> None:
         self._beats += 1

@@ -185,7 +185,7 @@ class Results:
                 rest fits. None: no limit.
         """
         with self._told():
-            stay, gone, count = self._sorted_out(everything, most)
+            stay, gone, stayed = self._sorted_out(everything, most)
             self._base.execute("BEGIN")
             self._base.executemany("DELETE FROM results WHERE key = ?", [(key,) for key in gone])
             if everything:
@@ -194,32 +194,31 @@ class Results:
             self._base.execute("VACUUM")
         free = {digest: size for digest, size in self.blobs.stored().items() if digest not in stay}
         self.blobs.remove(free)
-        return Pruned(len(gone), count - len(gone), sum(free.values()), sum(stay.values()))
+        return Pruned(len(gone), stayed, sum(free.values()), sum(stay.values()))
 
     def unused(self) -> int:
         """Bytes of the pictures that `prune` would remove."""
         with self._told():
-            stay, _, _ = self._sorted_out(False, None)
-            rows = self._base.execute("SELECT pictures FROM results")
-            every = {digest: size for (pictures,) in rows for digest, size in json.loads(pictures).values()}
-        return sum(size for digest, size in every.items() if digest not in stay)
+            stay, gone, _ = self._sorted_out(False, None)
+        alone = {digest: size for pictures in gone.values() for digest, size in pictures.items() if digest not in stay}
+        return sum(alone.values())
 
-    def _sorted_out(self, everything: bool, most: int | None) -> tuple[dict[str, int], list[str], int]:
-        """Bytes of the pictures that stay, by digest; the keys of the results that go; how many results there are."""
+    def _sorted_out(self, everything: bool, most: int | None) -> tuple[dict[str, int], dict[str, dict[str, int]], int]:
+        """Bytes of the pictures that stay, by digest; the same of each result that goes, by its key; how many stay."""
         finished = self._fact("finished")
         rows = self._base.execute("SELECT key, pictures, run FROM results ORDER BY run DESC, key").fetchall()
         stay: dict[str, int] = {}
-        gone: list[str] = []
+        gone: dict[str, dict[str, int]] = {}
         total = 0
         for key, pictures, run in rows:
             new = {digest: size for digest, size in json.loads(pictures).values() if digest not in stay}
             fits = most is None or total + sum(new.values()) <= most
             if everything or run < finished or not fits:
-                gone.append(key)
+                gone[key] = new
                 continue
             stay |= new
             total += sum(new.values())
-        return stay, gone, len(rows)
+        return stay, gone, len(rows) - len(gone)
 
     def _save(self, remote: RemoteFolder) -> None:
         """Copy the database as it is now to where the pictures are: another machine can go on from there."""

@@ -22,7 +22,7 @@ WORKING = frozenset({"colour_grid", "phash_mirror", "thumb_luma", "thumb_matte"}
 """What corpus stages compare within a run and nobody afterwards: mostly small pictures, ten times as large as all
 numbers together. They are not kept."""
 
-_ROWS = 1024
+ROWS = 1024
 """Rows of a row group: written one after the other, they need 20 MB and not 20 kB a record."""
 
 
@@ -38,14 +38,14 @@ def write_table(path: Path, records: Sequence[Record]) -> None:
     columns = schema()
     temporary = path.with_name(f".{path.name}.tmp")
     with pq.ParquetWriter(temporary, columns) as writer:
-        for start in range(0, len(records), _ROWS):
-            part = records[start : start + _ROWS]
+        for start in range(0, len(records), ROWS):
+            part = records[start : start + ROWS]
             arrays = [
                 pa.array([_plain(getattr(r, name)) for r in part], columns.field(name).type) for name in columns.names
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=columns))
     put_file(temporary, path)
-    pa.default_memory_pool().release_unused()
+    pa.default_memory_pool().release_unused()  # what it took for a row group; Arrow would keep it
 
 
 def read_table(path: Path) -> list[Record]:
@@ -64,7 +64,7 @@ def read_table(path: Path) -> list[Record]:
         if names != columns.names:
             odd = sorted(set(names) ^ set(columns.names))
             raise RunError(f"{path} was written by another version: columns differ in {odd}")
-        for batch in file.iter_batches(_ROWS):
+        for batch in file.iter_batches(ROWS):
             arrays = {f.name: vectors(batch.column(f.name)) for f in columns if pa.types.is_list(f.type)}
             for i, row in enumerate(batch.select(flat).to_pylist()):
                 fields: dict[str, Any] = row | {name: values[i] for name, values in arrays.items()}

@@ -16,12 +16,13 @@ def side_by_side(function: Callable[[Item], Done], items: Iterable[Item], worker
     Args:
         function: What to do; what it raises is raised here.
         items: To what.
-        workers: Threads; 1 computes in this one.
+        workers: Threads at most; with one, none or a single item all is done in this one.
 
     Returns:
         Its results, in the order of the items.
     """
-    if workers == 1:
-        return [function(item) for item in items]
+    things = list(items)
+    if workers <= 1 or len(things) <= 1:
+        return [function(thing) for thing in things]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(function, things))

@@ -300,7 +300,7 @@ def run(images: Tensor, table: Table, gaussian: Tensor, output: Output) -> tuple
     def work(sample: int) -> None:
         _warp(pixels[sample], rows[sample], values, linear, outs[sample], masks[sample, 0])
 
-    side_by_side(work, range(len(images)), max(1, min(torch.get_num_threads(), len(images))))
+    side_by_side(work, range(len(images)), torch.get_num_threads())
     out, mask = torch.from_numpy(outs), torch.from_numpy(masks)
     if output.mask_dtype == torch.uint8:
         mask = torch.round(mask * 255)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from lora_data.errors import ModelError
 from lora_data.models.network import Network
+from lora_data.threads import side_by_side
 
 TILE, OVERLAP = 256, 32
 """px of the input. 256 fits every network of the strategy on an 8 GB card; the overlap is what NAFNet's users found to
@@ -83,10 +83,9 @@ def run_tiled(
         return _run(network, torch.stack([cut.pixels for cut in part]), scale)
 
     made: dict[int, list[tuple[_Tile, Tensor | Refused]]] = {}
-    with ThreadPoolExecutor(workers) as pool:
-        for part, outputs in zip(work, map(run, work) if workers == 1 else pool.map(run, work), strict=True):
-            for cut, output in zip(part, outputs, strict=True):
-                made.setdefault(cut.picture, []).append((cut, output))
+    for part, outputs in zip(work, side_by_side(run, work, workers), strict=True):
+        for cut, output in zip(part, outputs, strict=True):
+            made.setdefault(cut.picture, []).append((cut, output))
     return [_assembled(made[i], image, scale, tile, overlap) for i, image in enumerate(images)]
 
 

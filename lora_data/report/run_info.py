@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from lora_data.errors import RunError
 from lora_data.manifest import Record
 from lora_data.table import NAME as TABLE
-from lora_data.table import vectors
+from lora_data.table import ROWS, vectors
 
 RUN = "run.json"
 
@@ -164,21 +164,25 @@ def read_records(out: Path, *, embeddings: bool = False) -> list[Record]:
     names = [f.name for f in fields if f.name in there and "ndarray" not in str(f.type)]
     defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
     records: list[Record] = []
-    with pq.ParquetFile(path) as file:
-        for part in file.iter_batches(1024, columns=names):
-            row: dict[str, Any]
-            for row in part.to_pylist():
-                for name, value in row.items():
-                    if _missing(value):
-                        row[name] = defaults.get(name, "")
-                records.append(Record(**row))
+    for row in _rows(path, names):
+        for name, value in row.items():
+            if _missing(value):
+                row[name] = defaults.get(name, "")
+        records.append(Record(**row))
     if embeddings and "embedding" in there:
         kept = pq.read_table(path, columns=["key", "embedding"], filters=[("status", "=", "kept")])
         values = [vector for chunk in kept.column("embedding").chunks for vector in vectors(chunk)]
         found = dict(zip(kept.column("key").to_pylist(), values, strict=True))
         records = [r.replace(embedding=found[r.key]) if r.key in found else r for r in records]
-    pa.default_memory_pool().release_unused()
+    pa.default_memory_pool().release_unused()  # 15 kB a record that Arrow would keep
     return sorted(records, key=lambda r: r.key)
+
+
+def _rows(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a table, of which only a part is held at a time."""
+    with pq.ParquetFile(path) as file:
+        for part in file.iter_batches(ROWS, columns=list(names)):
+            yield from part.to_pylist()
 
 
 def _missing(value: object) -> bool:

@@ -164,8 +164,7 @@ class Assembler:
         return batch, tuple(wrong)
 
     def _read(self, planned: PlannedBatch) -> list[np.ndarray | ShardError]:
-        threads = 1 if get_worker_info() is not None else min(self._threads, len(planned.samples))
-        return side_by_side(self._picture, planned.samples, max(1, threads))
+        return side_by_side(self._picture, planned.samples, 1 if get_worker_info() is not None else self._threads)
 
     def _picture(self, place: int) -> np.ndarray | ShardError:
         try:
