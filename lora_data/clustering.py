@@ -14,7 +14,8 @@ from lora_data.silhouette import silhouettes
 NEIGHBOURS = 64
 """Most similar others that each vector may merge with at first, and half of what a group may later. Bounds memory and
 time; where no vector has more than this many above the limit, the result is exact average linkage."""
-_BLOCK = 256
+_BLOCK = 128
+"""Rows compared with all at a time."""
 
 
 class Linkage:
@@ -83,15 +84,13 @@ class Linkage:
         count = len(self._vectors)
         if len(limits) == 1 or count < 3:
             return limits[0]
-        away = np.clip(1 - self._vectors @ self._vectors.T, 0, None)
-        np.fill_diagonal(away, 0)
         scores: list[np.ndarray] = []
         for limit in limits:
             labels = np.zeros(count, np.int64)
             groups = self.groups(limit)
             for number, group in enumerate(groups):
                 labels[group] = number
-            scores.append(silhouettes(away, labels) if 1 < len(groups) < count else np.zeros(count))
+            scores.append(silhouettes(self._vectors, labels) if 1 < len(groups) < count else np.zeros(count))
         best = max(scores, key=lambda score: float(score.mean()))
         if best.mean() <= 0:
             return limits[0]
@@ -143,8 +142,13 @@ class _Groups:
         most: int,
     ) -> None:
         self._limit, self._shared, self._most = limit, shared, most
-        self._totals = vectors * weights[:, None]
+        self._vectors = vectors
         self._weights = weights.copy()
+        self._totals = np.zeros((0, vectors.shape[1]))
+        """The weighted sums of groups of several; that of one vector follows from it."""
+        self._rows = np.full(len(vectors), -1, np.int32)
+        """Where among them each group's sum is; -1: it is one vector."""
+        self._free: list[int] = []
         self._places: list[AbstractSet[Hashable]] = list(places)
         self._parent = np.arange(len(vectors), dtype=np.int32)
         self._seen = np.zeros(len(vectors), np.bool_)
@@ -154,9 +158,8 @@ class _Groups:
 
     def best(self, a: int) -> tuple[float, int, int, int, int] | None:
         """The most similar group that this one may merge with, as the queue holds it."""
-        around, similarity = _ranked(
-            a, self._near[a], self._parent, self._seen, self._totals, self._weights, self._limit, self._most
-        )
+        sums = self._vectors, self._totals, self._rows, self._weights
+        around, similarity = _ranked(a, self._near[a], self._parent, self._seen, *sums, self._limit, self._most)
         self._near[a] = around  # also those that it may not merge with now: as it grows, what it shares may get less
         place = 0
         while place < len(around) and together(self._places[a], self._places[int(around[place])], self._shared):
@@ -169,7 +172,12 @@ class _Groups:
     def merge(self, a: int, b: int) -> int:
         """Make one group of two; return its number."""
         a, b = min(a, b), max(a, b)
-        self._totals[a] += self._totals[b]
+        total = self._total(a) + self._total(b)
+        if self._rows[b] >= 0:
+            self._free.append(int(self._rows[b]))
+        if self._rows[a] < 0:
+            self._rows[a] = self._row()
+        self._totals[self._rows[a]] = total
         self._weights[a] += self._weights[b]
         self._places[a] = self._places[a] | self._places[b]
         self._near[a] = np.concatenate([self._near[a], self._near[b]])
@@ -178,6 +186,19 @@ class _Groups:
         self.stamps[a] += 1
         self.stamps[b] = -1
         return a
+
+    def _total(self, a: int) -> np.ndarray:
+        """The weighted sum of a group, float64 ``[D]``."""
+        return self._totals[self._rows[a]] if self._rows[a] >= 0 else self._vectors[a] * self._weights[a]
+
+    def _row(self) -> int:
+        """A row of `_totals` that no group has."""
+        if not self._free:
+            count = len(self._totals)
+            more = max(16, count // 2)
+            self._totals = np.concatenate([self._totals, np.zeros((more, self._totals.shape[1]))])
+            self._free.extend(range(count + more - 1, count - 1, -1))
+        return self._free.pop()
 
     def members(self) -> list[list[int]]:
         """The groups, in the order of their first members."""
@@ -262,8 +283,8 @@ def _product(a: np.ndarray, b: np.ndarray) -> float:
 
 @njit(nogil=True, cache=True)
 def _ranked(
-    a: int, near: np.ndarray, parent: np.ndarray, seen: np.ndarray, totals: np.ndarray, weights: np.ndarray,
-    limit: float, most: int,
+    a: int, near: np.ndarray, parent: np.ndarray, seen: np.ndarray, vectors: np.ndarray, totals: np.ndarray,
+    rows: np.ndarray, weights: np.ndarray, limit: float, most: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The groups of ``near`` but ``a``, at most ``most``, the most similar first, and their mean cosines to it.
 
@@ -278,11 +299,19 @@ def _ranked(
             around[count] = root
             count += 1
     around = np.sort(around[:count])
+    own = totals[rows[a]] if rows[a] >= 0 else vectors[a] * weights[a]
+    other = np.empty_like(own)
     similarity = np.empty(count, np.float64)
     count = 0
     for root in around:
         seen[root] = False
-        found = _product(totals[root], totals[a]) / (weights[root] * weights[a])
+        if rows[root] >= 0:
+            product = _product(own, totals[rows[root]])
+        else:
+            for i in range(len(other)):
+                other[i] = vectors[root, i] * weights[root]
+            product = _product(own, other)
+        found = product / (weights[root] * weights[a])
         if found >= limit:
             around[count], similarity[count] = root, found
             count += 1

@@ -89,14 +89,15 @@ def precompute(options: argparse.Namespace) -> int:
     _need("precompute", "lora-data precompute")
     if options.engine == "ray":
         _need("ray", "--engine ray")
+    from lora_data.freed_memory import keep_freed_memory
+
+    keep_freed_memory()  # before pipeline imports Arrow
     from lora_data import pipeline
-    from lora_data.engines.process import keep_freed_memory
     from lora_data.models.weights import FOLDER
     from lora_data.progress import RunProgress
 
     if options.models is not None:
         os.environ[FOLDER] = str(options.models)  # worker processes inherit it
-    keep_freed_memory()
     with ExitStack() as stack:
         log = None
         if options.log_json is not None:
@@ -124,10 +125,12 @@ def demo(options: argparse.Namespace) -> int:
     _need("precompute", "lora-data demo")
     if options.review:
         _need("review", "lora-data demo --review")
+    from lora_data.freed_memory import keep_freed_memory
+
+    keep_freed_memory()  # before pipeline imports Arrow
     from lora_data import pipeline
     from lora_data.config import load_config
     from lora_data.demo import make_film
-    from lora_data.engines.process import keep_freed_memory
     from lora_data.progress import RunProgress
 
     film, out = options.out / "film", options.out / "run"
@@ -136,7 +139,6 @@ def demo(options: argparse.Namespace) -> int:
     if options.out.exists() and not film.is_dir() and any(options.out.iterdir()):
         raise ConfigError(f"--out must be new, empty or an earlier demo, got {options.out}")
     shutil.rmtree(film, ignore_errors=True)
-    keep_freed_memory()
     progress = RunProgress()
     progress.start("render", options.instances)
     done = 0

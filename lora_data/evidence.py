@@ -28,16 +28,19 @@ def film_mean(vectors: np.ndarray, groups: Sequence[Sequence[int]], prior: float
 def units(vectors: np.ndarray) -> np.ndarray:
     """Scale each row to unit length."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
+    return (vectors / np.maximum(length, 1e-12)).astype(np.float32, copy=False)
 
 
-def joined(parts: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
-    """Join vectors so that the cosine of two is the weighted mean of the parts' cosines.
+def adapted(parts: Sequence[tuple[np.ndarray, float]], common: Sequence[np.ndarray]) -> np.ndarray:
+    """Take away what is common, and join so that the cosine of two is the weighted mean of the parts' cosines.
 
     Args:
-        parts: Vectors float32 ``[N, D]``, of unit length (or 0: nothing is known), and their weights.
+        parts: Vectors, float32 ``[N, D]``, and their weights.
+        common: What each part's vectors have in common, float32 ``[D]`` (see `film_mean`). A vector of which it leaves
+            nothing says nothing.
 
     Returns:
         float32 ``[N, sum of D]``, unit length.
     """
-    return units(np.hstack([vectors * np.float32(weight**0.5) for vectors, weight in parts]))
+    given = zip(parts, common, strict=True)
+    return units(np.hstack([units(vectors - mean) * np.float32(weight**0.5) for (vectors, weight), mean in given]))

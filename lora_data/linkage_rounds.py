@@ -37,6 +37,8 @@ def linkage_of_many(
     Returns:
         As `average_linkage`.
     """
+    if len(order) <= most:
+        return average_linkage(vectors, weights, limit, places, shared)
     groups: list[list[int]] = []
     left = list(order)
     while len(left) > most:
@@ -65,9 +67,8 @@ def _linked(
     """Average linkage of groups."""
     parts = sorted(parts, key=min)
     sums = np.array([weights[list(part)].sum() for part in parts])
-    means = np.stack([_total(vectors, weights, part) for part in parts]) / sums[:, None] if parts else vectors[:0]
     seen = [frozenset().union(*(places[i] for i in part)) for part in parts]
-    merged = average_linkage(means.astype(np.float32), sums, limit, seen, shared)
+    merged = average_linkage(_means(vectors, weights, parts), sums, limit, seen, shared)
     return sorted(sorted(i for part in group for i in parts[part]) for group in merged)
 
 
@@ -83,7 +84,7 @@ def _join(
     """Let each of ``rest`` join the group that it is most like; return those that none takes, in their order."""
     if not groups:
         return list(rest)
-    means = np.stack([_total(vectors, weights, g) / weights[g].sum() for g in groups]).astype(np.float32)
+    means = _means(vectors, weights, groups)
     seen = [set[Hashable]().union(*(places[i] for i in group)) for group in groups]
     left: list[int] = []
     for start in range(0, len(rest), _BLOCK):
@@ -102,6 +103,10 @@ def _join(
     return left
 
 
-def _total(vectors: np.ndarray, weights: np.ndarray, members: Sequence[int]) -> np.ndarray:
-    """The weighted sum of some vectors."""
-    return weights[list(members)] @ vectors[list(members)].astype(np.float64)
+def _means(vectors: np.ndarray, weights: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
+    """The weighted mean of each group, float32 ``[groups, D]``."""
+    means = np.empty((len(groups), vectors.shape[1]), np.float32)
+    for place, group in enumerate(groups):
+        members = list(group)
+        means[place] = weights[members] @ vectors[members].astype(np.float64) / weights[members].sum()
+    return means

@@ -163,7 +163,7 @@ class Record:
     # -- fingerprints and embeddings
     phash: int | None = None  # 64 bit, of the matte-filled tight composite; bit order: see fingerprint.py
     phash_mirror: int | None = None  # the same of the mirror image
-    thumb_luma: np.ndarray | None = None  # uint8, flat 96 x 96: luma of the tight crop, aspect kept, centred
+    thumb_luma: np.ndarray | None = None  # uint8, deflated 96 x 96: luma of the tight crop, aspect kept, centred
     thumb_matte: np.ndarray | None = None  # uint8, 96 x 96 bits packed (np.packbits): where its alpha is above 127
     embedding: np.ndarray | None = None  # float32, unit length: appearance of the masked body
     image_embedding: np.ndarray | None = None  # the same by a network, where one is configured

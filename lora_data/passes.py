@@ -19,17 +19,18 @@ from lora_data.content_key import key_of, pass_print, reads_of
 from lora_data.engines.batches import NetworkPass
 from lora_data.engines.engine import Engine
 from lora_data.engines.map_pass import AFTER_KINDS, BEFORE_KINDS, MapPass
-from lora_data.engines.process import release_freed_memory
 from lora_data.errors import RunError
+from lora_data.freed_memory import release_freed_memory
 from lora_data.interrupt import Interrupt
 from lora_data.manifest import Answer, Record
 from lora_data.progress import RunProgress
-from lora_data.record_bytes import from_bytes, only
+from lora_data.record_bytes import from_bytes, only, without
 from lora_data.results import NEXT, Result, Results
 from lora_data.sources import Source
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stage
 from lora_data.stages.ingest import Ingest
 from lora_data.store import TAKEN_BACK_KINDS
+from lora_data.table import WORKING
 from lora_data.threads import side_by_side
 from lora_data.work import Item, Made
 
@@ -164,6 +165,7 @@ class _Run:
             else:
                 self.at = (name, 0, 0)
                 self.tools.progress.start(name, count)
+                release_freed_memory()  # that of the pass before
                 for stage in group:
                     self.tools.interrupt.check()
                     if isinstance(stage, CorpusStage):
@@ -178,6 +180,10 @@ class _Run:
             self.finished.passes.append(done)
             self.tools.progress.note("pass", **done)
         self.finished.pictures[ACCEPTED] = {key: picture for key, (_, picture) in self.accepted.items()}
+        records = self.finished.records
+        for i, record in enumerate(records):  # one after the other: most of the bytes are freed on the way
+            records[i] = without(record, WORKING)
+        release_freed_memory()
         return self.finished
 
     def _map_pass(self, name: str, stages: tuple[MapStage, ...], *, last: bool) -> int:

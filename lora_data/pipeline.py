@@ -21,9 +21,9 @@ from lora_data.characters import Advice, advice_by_name, auto_differs, faces_by_
 from lora_data.config import Config
 from lora_data.decisions import Decision, effective, missing, settings, told
 from lora_data.engines.local import LocalEngine
-from lora_data.engines.process import release_freed_memory
 from lora_data.enhancements import LeftOut, enhancements, left_out, model_digests, need_models, uses
 from lora_data.errors import ConfigError, ModelError, RunError
+from lora_data.freed_memory import release_freed_memory
 from lora_data.interrupt import Interrupt
 from lora_data.manifest import UNKNOWN, Record, mirrors
 from lora_data.mirror import put_in_place, remote_folder, take_decisions, working_folder

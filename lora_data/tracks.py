@@ -30,7 +30,7 @@ class TrackLimits:
     gap: int
 
 
-def find_tracks(records: Sequence[Record], vectors: np.ndarray, limits: TrackLimits) -> np.ndarray:
+def find_tracks(records: Sequence[Record], vectors: Sequence[np.ndarray], limits: TrackLimits) -> np.ndarray:
     """Number the tracks of instances.
 
     Tracks that the source names are taken as they are. Others are built from pairs that are each other's best
@@ -38,7 +38,7 @@ def find_tracks(records: Sequence[Record], vectors: np.ndarray, limits: TrackLim
 
     Args:
         records: Any number of them.
-        vectors: float32 ``[N, D]``, unit length: their appearance.
+        vectors: Of each float32 ``[D]``, unit length: its appearance.
         limits: See `TrackLimits`.
 
     Returns:
@@ -62,7 +62,7 @@ def find_tracks(records: Sequence[Record], vectors: np.ndarray, limits: TrackLim
 
 
 def copies(
-    records: Sequence[Record], vectors: np.ndarray, here: Sequence[int], similarity: float
+    records: Sequence[Record], vectors: Sequence[np.ndarray], here: Sequence[int], similarity: float
 ) -> list[tuple[int, int]]:
     """Pairs of one frame (indices ``here``) that are one picture twice, not two characters."""
     pairs: list[tuple[int, int]] = []
@@ -76,12 +76,12 @@ def copies(
 
 
 def _links(
-    records: Sequence[Record], vectors: np.ndarray, here: list[int], there: list[int], limits: TrackLimits
+    records: Sequence[Record], vectors: Sequence[np.ndarray], here: list[int], there: list[int], limits: TrackLimits
 ) -> list[tuple[int, int]]:
     """Pairs that are each other's best continuation and near enough in appearance or in silhouette."""
     if not here or not there:
         return []
-    cosine = vectors[here] @ vectors[there].T
+    cosine = np.stack([vectors[i] for i in here]) @ np.stack([vectors[j] for j in there]).T
     mattes = [_matte(records[i]) for i in here], [_matte(records[j]) for j in there]
     score = np.full(cosine.shape, -1.0)
     for a, i in enumerate(here):

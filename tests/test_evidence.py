@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_data.evidence import film_mean, joined, units
+from lora_data.evidence import adapted, film_mean, units
 
 
 def test_everybody_counts_once():
@@ -23,7 +23,7 @@ def test_what_is_common_hides_differences():
     own = 0.4 * np.eye(8)[:4]
     vectors = units(np.array([np.append(common[:1], own[c] + rng.normal(0, 0.05, 8)) for c in range(4) for _ in "abc"]))
     groups = [list(range(3 * c, 3 * c + 3)) for c in range(4)]
-    before, after = vectors @ vectors.T, (adapted := units(vectors - film_mean(vectors, groups, 1.0))) @ adapted.T
+    before, after = vectors @ vectors.T, (rest := adapted([(vectors, 1.0)], [film_mean(vectors, groups, 1.0)])) @ rest.T
     same = np.kron(np.eye(4), np.ones((3, 3))).astype(bool)
     assert before[same].min() - before[~same].max() < 0.1 < after[same].min() - after[~same].max()
 
@@ -31,7 +31,7 @@ def test_what_is_common_hides_differences():
 @given(st.floats(0.05, 0.95), st.integers(0, 99))
 def test_a_cosine_of_joined_vectors_is_the_weighted_mean(weight: float, seed: int):
     a, b = (units(np.random.default_rng([seed, n]).normal(size=(2, 5))) for n in range(2))
-    both = joined([(a, 1 - weight), (b, weight)])
+    both = adapted([(a, 1 - weight), (b, weight)], [np.zeros(5), np.zeros(5)])
     assert np.allclose(np.linalg.norm(both, axis=1), 1, atol=1e-6)
     assert both[0] @ both[1] == pytest.approx((1 - weight) * (a[0] @ a[1]) + weight * (b[0] @ b[1]), abs=1e-5)
 

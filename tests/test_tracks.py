@@ -15,7 +15,7 @@ def row(key: str, frame: int | None, **fields: object) -> Record:
 
 
 def tracks(*rows: tuple[Record, np.ndarray]) -> list[int]:
-    return find_tracks([r for r, _ in rows], np.stack([v for _, v in rows]), LIMITS).tolist()
+    return find_tracks([r for r, _ in rows], [v for _, v in rows], LIMITS).tolist()
 
 
 def matte(top: int) -> np.ndarray:

@@ -17,8 +17,9 @@ from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from lora_data.engines.process import keep_freed_memory, single_thread
+from lora_data.engines.process import single_thread
 from lora_data.errors import RunError
+from lora_data.freed_memory import keep_freed_memory
 from lora_data.interrupt import Interrupt
 from lora_data.threads import side_by_side
 

@@ -1,13 +1,9 @@
-"""What a process that computes pixels asks of its libraries: one thread, and memory that is used again."""
+"""What a process that computes pixels asks of its libraries: one thread, so that the same sums come out."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @contextmanager
@@ -23,36 +19,3 @@ def single_thread() -> Generator[None, None, None]:
             yield
     finally:
         cv2.setNumThreads(before)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc reuse the memory of freed pictures instead of giving it back to the system after each one.
-
-    Every picture is followed by one of about the same size; without this, mapping its pages anew is up to half of the
-    time of a stage (measured: colour 43 against 26 ms at 1024 px). For processes that are ours alone. Does nothing
-    where the C library is another one.
-
-    Source: mallopt(3). 32 MiB is the largest threshold that glibc takes on 64 bit.
-    """
-    mallopt = _glibc("mallopt")
-    if mallopt is None:
-        return
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(_M_TRIM_THRESHOLD, 256 << 20)
-
-
-def release_freed_memory() -> None:
-    """Give the system back what glibc keeps of freed memory: what comes next needs other blocks. Does nothing where the
-    C library is another one.
-
-    Source: malloc_trim(3).
-    """
-    trim = _glibc("malloc_trim")
-    if trim is not None:
-        trim(0)
-
-
-def _glibc(name: str) -> Callable[..., int] | None:
-    """A function of glibc; None where the C library is another one."""
-    # getattr: musl lacks it
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 import pyarrow as pa
 
 from lora_data.engines.batches import NetworkPass
-from lora_data.engines.process import keep_freed_memory, single_thread
+from lora_data.engines.process import single_thread
 from lora_data.errors import RunError
+from lora_data.freed_memory import keep_freed_memory
 from lora_data.interrupt import Interrupt
 from lora_data.ray_settings import RaySettings
 from lora_data.storage import AT_ONCE

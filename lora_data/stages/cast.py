@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -129,17 +132,17 @@ class WhiteBalance(CorpusStage):
             if record.active and record.scene and record.frame is not None and record.colour_grid is not None:
                 scenes[record.scene].append(index)
         for members in scenes.values():
-            grids = np.stack([_grid(result[i]) for i in members])
-            found = [self._gains(k, [result[i] for i in members], grids) for k in range(len(members))]
+            scene = Scene([result[i] for i in members])
+            found = [self._gains(k, scene) for k in range(len(members))]
             for index, gains in zip(members, found, strict=True):
                 if gains is not None:
                     result[index] = result[index].replace(wb_red=gains[0], wb_green=gains[1], wb_blue=gains[2])
         return result
 
-    def _gains(self, index: int, members: list[Record], grids: np.ndarray) -> tuple[float, float, float] | None:
+    def _gains(self, index: int, scene: Scene) -> tuple[float, float, float] | None:
         """The gains of one member of a scene, or None."""
-        mine = members[index].frame
-        frames, deviations = self._deviations(index, members, grids)
+        mine = scene.members[index].frame
+        frames, deviations = self._deviations(index, scene)
         if mine is None or len(frames) < self.min_neighbours:
             return None
         apart = np.linalg.norm(deviations[:, None] - deviations[None], axis=2)
@@ -153,27 +156,19 @@ class WhiteBalance(CorpusStage):
             run = [mine, *frames[with_me].tolist()]
             if not frames[best].min() < min(run) <= max(run) < frames[best].max():
                 return None
-        return self._capped(cast, grids[index])
+        return self._capped(cast, scene.grids[index])
 
-    def _deviations(self, index: int, members: list[Record], grids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _deviations(self, index: int, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         """The nearest frames with a good match ``[N]`` and the chromatic log gains ``[N, 3]`` of a member over it."""
-        mine = members[index]
-        frame = mine.frame or 0
-        by_frame: dict[int, list[int]] = defaultdict(list)
-        for other, record in enumerate(members):
-            if record.frame is None or record.frame == frame:
-                continue
-            if mine.track is None or record.track is None or mine.track == record.track:
-                by_frame[record.frame].append(other)
-        nearest = sorted(by_frame, key=lambda f: (abs(f - frame), f))[: self.neighbours]
-        candidates = [other for f in nearest for other in by_frame[f]]
+        nearest = list(islice(scene.nearest(index), self.neighbours))
+        candidates = [other for _, others in nearest for other in others]
         if not candidates:
             return np.empty(0, np.int64), np.empty((0, 3))
-        gains, residuals, overlaps = compare_grids(grids[index], grids[candidates])
+        gains, residuals, overlaps = compare_grids(scene.grids[index], scene.grids[candidates])
         kept: list[tuple[int, int]] = []
         position = 0
-        for f in nearest:
-            span = slice(position, position + len(by_frame[f]))
+        for f, others in nearest:
+            span = slice(position, position + len(others))
             position = span.stop
             best = span.start + int(np.argmin(residuals[span]))
             size = float(np.linalg.norm(gains[best]))
@@ -251,6 +246,33 @@ def _weighted_median(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     mass = np.cumsum(np.take_along_axis(np.broadcast_to(weight[..., None], values.shape), order, axis=1), axis=1)
     middle = (mass < mass[:, -1:] / 2).sum(1, keepdims=True)
     return np.take_along_axis(ranked, np.minimum(middle, values.shape[1] - 1), axis=1)[:, 0]
+
+
+class Scene:
+    """The members of a scene, each with a frame and a grid, by their frames."""
+
+    def __init__(self, members: Sequence[Record]) -> None:
+        self.members = members
+        self.grids = np.stack([_grid(record) for record in members])
+        self._by_frame: dict[int, list[int]] = defaultdict(list)
+        for index, record in enumerate(members):
+            assert record.frame is not None
+            self._by_frame[record.frame].append(index)
+        self._frames = sorted(self._by_frame)
+
+    def nearest(self, index: int) -> Iterator[tuple[int, list[int]]]:
+        """The other frames that hold what may be the same subject, the nearest first, and who it is there."""
+        frame, mine = self.members[index].frame, self.members[index].track
+        assert frame is not None
+        at = bisect_left(self._frames, frame)
+        # as they are asked for: a long scene has many more than anybody looks at
+        before = (self._frames[i] for i in range(at - 1, -1, -1))
+        after = (self._frames[i] for i in range(at + 1, len(self._frames)))
+        for near in merge(before, after, key=lambda f: abs(f - frame)):
+            tracks = ((other, self.members[other].track) for other in self._by_frame[near])
+            others = [other for other, track in tracks if mine is None or track is None or track == mine]
+            if others:
+                yield near, others
 
 
 def _grid(record: Record) -> np.ndarray:

@@ -130,11 +130,11 @@ def quality_of(record: Record) -> float:
 
 
 def _thumbnail(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    from lora_data.fingerprint import THUMBNAIL, unpack_matte
+    from lora_data.fingerprint import unpack_luma, unpack_matte
 
     if record.thumb_luma is None or record.thumb_matte is None:
         raise ValueError(f"{record.key}: a hash without a thumbnail; both are written by the fingerprint stage")
-    return record.thumb_luma.reshape(THUMBNAIL, THUMBNAIL), unpack_matte(record.thumb_matte)
+    return unpack_luma(record.thumb_luma), unpack_matte(record.thumb_matte)
 
 
 def _steps(value: float | None) -> int:

@@ -25,11 +25,12 @@ class Film:
 
     def __init__(self, records: Sequence[Record], limits: TrackLimits, well_exposed: np.ndarray) -> None:
         self.records = records
-        self.vectors = np.stack([np.asarray(r.embedding, np.float32) for r in records])
-        self.images: np.ndarray | None = None
+        self.vectors = [np.asarray(r.embedding, np.float32) for r in records]
+        """Their appearance: the records' own vectors, for one matrix of all would be as large again."""
+        self.images: list[np.ndarray] | None = None
         """What a network says of them; None where one was not asked about all."""
         if all(r.image_embedding is not None for r in records):
-            self.images = np.stack([np.asarray(r.image_embedding, np.float32) for r in records])
+            self.images = [np.asarray(r.image_embedding, np.float32) for r in records]
         self.tracks = find_tracks(records, self.vectors, limits)
         self.good = well_exposed.copy()
         alone = np.bincount(self.tracks, minlength=len(records))[self.tracks] == 1
@@ -50,15 +51,17 @@ class Film:
         self.order = sorted(range(len(keys)), key=lambda t: (digests[t], keys[t]))
         """Their places in a random order that their keys alone decide."""
 
-    def means(self, vectors: np.ndarray) -> np.ndarray:
-        """Of each of `names` the mean over its good members, unit length.
+    def means(self, vectors: Sequence[np.ndarray], tracks: Sequence[int]) -> np.ndarray:
+        """Of each track the mean over its good members, float32 ``[tracks, D]``, unit length.
 
         Args:
-            vectors: float32 ``[N, D]``, one for each record.
+            vectors: float32 ``[D]``, one for each record.
+            tracks: Their places in `names`.
         """
-        if not self.names:
-            return vectors[:0]
-        return units(np.stack([vectors[self._members[t]].mean(0) for t in self.names]))
+        found = np.empty((len(tracks), len(vectors[0])), np.float32)
+        for place, track in enumerate(tracks):
+            found[place] = np.stack([vectors[i] for i in self._members[self.names[track]]]).mean(0)
+        return units(found)
 
     def faces_and_places(self, labels: np.ndarray) -> tuple[list[np.ndarray], list[set[tuple[str, int]]]]:
         """Of each cluster its faces, one for each track (float32 ``[n, D]``, unit length), and the frames it is in.

@@ -14,11 +14,11 @@ class Fingerprint(MapStage):
     """Write ``phash``, ``phash_mirror``, ``thumb_luma`` and ``thumb_matte`` (see `lora_data.fingerprint`)."""
 
     name: ClassVar[str] = "fingerprint"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def apply(self, instance: Instance) -> Instance:
         """Return the instance with its fingerprints; the pixels stay."""
-        from lora_data.fingerprint import bounded, pack_matte, perceptual_hashes, thumbnail
+        from lora_data.fingerprint import bounded, pack_luma, pack_matte, perceptual_hashes, thumbnail
 
         small = bounded(instance.rgb, instance.alpha)
         phash, phash_mirror = perceptual_hashes(*small)
@@ -26,6 +26,6 @@ class Fingerprint(MapStage):
         return instance.replace(
             phash=phash,
             phash_mirror=phash_mirror,
-            thumb_luma=luma.ravel(),
+            thumb_luma=pack_luma(luma),
             thumb_matte=pack_matte(matte),
         )

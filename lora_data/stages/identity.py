@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from lora_data.decisions import Decision
-from lora_data.evidence import film_mean, joined, units
+from lora_data.evidence import adapted, film_mean, units
+from lora_data.freed_memory import release_freed_memory
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.stage import CorpusStage
 from lora_data.stages.film import Film
@@ -20,6 +21,8 @@ _STEP = 0.05
 """Of the similarities that are tried."""
 _SOME = 2000
 """Tracks on which they are tried, and from which the film's own mean is taken."""
+_BLOCK = 256
+"""Tracks that are adapted at a time."""
 _ROUNDS = 2
 """How often that mean is taken: the first groups may still mix characters in whom the film's look is strong. A third
 time changes nothing (measured on draws of 2 to 10 rendered characters)."""
@@ -200,9 +203,9 @@ class Identity(CorpusStage):
         labels = np.array([rank.get(int(g), -1) for g in labels])
         if not order:
             return labels, np.zeros(len(labels))
-        totals = np.zeros((len(order), film.vectors.shape[1]))
-        core = (labels >= 0) & film.good
-        np.add.at(totals, labels[core], film.vectors[core])
+        totals = np.zeros((len(order), len(film.vectors[0])))
+        for i in np.flatnonzero((labels >= 0) & film.good).tolist():
+            totals[labels[i]] += film.vectors[i]
         return self._rescued(labels, film.vectors, units(totals))
 
     def _grouped(self, film: Film) -> list[list[int]]:
@@ -210,25 +213,34 @@ class Identity(CorpusStage):
         from lora_data.clustering import Linkage, hdbscan
         from lora_data.linkage_rounds import linkage_of_many
 
-        means = film.means(film.vectors)
         if self.method == "hdbscan":
-            return hdbscan(means)
-        evidence = [(means, 1.0)]
-        if film.images is not None and self.image_weight:
-            evidence = [(means, 1 - self.image_weight), (film.means(film.images), self.image_weight)]
+            return hdbscan(film.means(film.vectors, range(len(film.names))))
         some = sorted(film.order[:_SOME])
         rules = film.weights[some], [film.frames[t] for t in some], self.shared_frames
-        linkage, limit = Linkage(means[some], *rules), self.merge_similarity
-        adapted = means
+        evidence = self._evidence(film, some)
+        linkage, limit = Linkage(evidence[0][0], *rules), self.merge_similarity
+        common: list[np.ndarray] = []
         for _ in range(_ROUNDS):
-            groups = [[some[t] for t in group] for group in linkage.groups(limit)]
-            found = [group for group in groups if film.weights[group].sum() >= self.min_cluster_size]
-            adapted = joined([(units(v - film_mean(v, found, self.film_prior)), weight) for v, weight in evidence])
-            linkage = Linkage(adapted[some], *rules)
+            groups = [group for group in linkage.groups(limit) if rules[0][group].sum() >= self.min_cluster_size]
+            common = [film_mean(vectors, groups, self.film_prior) for vectors, _ in evidence]
+            linkage = Linkage(adapted(evidence, common), *rules)
             limit = linkage.cut(self._limits(evidence[0][1]))
         if len(some) == len(film.order):
             return linkage.groups(limit)
-        return linkage_of_many(adapted, film.weights, limit, film.frames, self.shared_frames, film.order)
+        vectors = np.empty((len(film.names), sum(map(len, common))), np.float32)
+        del evidence, linkage
+        release_freed_memory()  # the gaps that they leave are too small for all vectors
+        for start in range(0, len(vectors), _BLOCK):  # what is known of all at once would be several times as large
+            block = range(start, min(start + _BLOCK, len(vectors)))
+            vectors[block.start : block.stop] = adapted(self._evidence(film, block), common)
+        return linkage_of_many(vectors, film.weights, limit, film.frames, self.shared_frames, film.order)
+
+    def _evidence(self, film: Film, tracks: Sequence[int]) -> list[tuple[np.ndarray, float]]:
+        """How these tracks look, their mean vectors of appearance and by a network, and how much each counts."""
+        means = film.means(film.vectors, tracks)
+        if film.images is None or not self.image_weight:
+            return [(means, 1.0)]
+        return [(means, 1 - self.image_weight), (film.means(film.images, tracks), self.image_weight)]
 
     def _limits(self, weight: float) -> list[float]:
         """The similarities to be tried, where appearance has this weight and the network's vectors have the rest."""
@@ -236,8 +248,10 @@ class Identity(CorpusStage):
         steps = np.linspace(low, high, 1 + round((high - low) / _STEP)).tolist()
         return [(1 - weight) * self.image_similarity + weight * step for step in steps]
 
-    def _rescued(self, labels: np.ndarray, vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        similarity = vectors @ centres.T
+    def _rescued(
+        self, labels: np.ndarray, vectors: Sequence[np.ndarray], centres: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        similarity = np.stack([centres @ vector for vector in vectors])
         nearest = similarity.max(1)
         ranked = np.sort(similarity, axis=1)
         second = ranked[:, -2] if len(centres) > 1 else np.full(len(labels), -1.0)

@@ -18,7 +18,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from lora_data.engines.process import keep_freed_memory
+from lora_data.freed_memory import keep_freed_memory
 
 THUMBNAIL = 192
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_data.fingerprint import THUMBNAIL, pack_matte
+from lora_data.fingerprint import THUMBNAIL, pack_luma, pack_matte
 from lora_data.hash_index import leaders
 from lora_data.manifest import Record
 from lora_data.stages.deduplicate import Deduplicate
@@ -143,7 +143,7 @@ def stage(count: int) -> dict[str, float]:
                 Record(
                     source=key, key=key, sharpness=float(rng.lognormal()), phash=int(hashes[track]),
                     phash_mirror=int(rng.integers(0, 2**64, dtype=np.uint64)),
-                    thumb_luma=luma.astype(np.uint8).ravel(), thumb_matte=matte.copy(),
+                    thumb_luma=pack_luma(luma.astype(np.uint8)), thumb_matte=matte.copy(),
                 )
             )  # fmt: skip
     Deduplicate().apply(records[::100] + records[:2000])  # compiles

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from sklearn.cluster import HDBSCAN
 
-from lora_data.fingerprint import THUMBNAIL
+from lora_data.fingerprint import THUMBNAIL, pack_luma
 from lora_data.manifest import Record
 from lora_data.stages.consistency import Consistency
 from lora_data.stages.deduplicate import Deduplicate
@@ -69,7 +69,7 @@ def whole() -> dict[str, float]:
             luma = np.rint(
                 128 + 60 * np.sin(x / (2 + phase[0]) + phase[1]) + 50 * np.cos(y / (2 + phase[2]) + phase[3])
             )
-            luma = luma.astype(np.uint8).ravel()
+            luma = pack_luma(luma.astype(np.uint8))
         bits ^= 1 << int(rng.integers(64))
         records[n] = replace(record, phash=bits, thumb_luma=luma)
     return _timed(records, [Identity(), Consistency(), Deduplicate(), Select()])

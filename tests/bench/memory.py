@@ -26,10 +26,12 @@ from tests.bench.results import Table, finish, interleaved, parser_for
 SAMPLED = 0.05
 """Seconds between two looks."""
 CODE = """
+from lora_data.freed_memory import keep_freed_memory
+if __name__ == "__main__":
+    keep_freed_memory()  # as the command line does it, before pyarrow
 import io, pathlib, resource, sys
 import cv2, imagehash, kornia, pyarrow.parquet, pymatting, skimage.feature, sklearn.cluster, torch
 from lora_data import load_config
-from lora_data.engines.process import keep_freed_memory
 from lora_data.pipeline import precompute
 from lora_data.progress import RunProgress
 
@@ -41,7 +43,6 @@ def most():
     return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 if __name__ == "__main__":
-    keep_freed_memory()
     before = most()
     folder, out, workers = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
     config = load_config(overrides=["precompute.filter.min_size=32"], decided=False)

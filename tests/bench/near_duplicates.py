@@ -40,7 +40,8 @@ Found = tuple[float, list[str]]
 
 def ours(folder: Path) -> Found:
     """As a run does it, without the stages between."""
-    from lora_data.engines.process import keep_freed_memory, single_thread
+    from lora_data.engines.process import single_thread
+    from lora_data.freed_memory import keep_freed_memory
 
     keep_freed_memory()
     fingerprint, deduplicate, ingest = Fingerprint(), Deduplicate(), Ingest()

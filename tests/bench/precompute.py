@@ -24,8 +24,9 @@ from typing import Any
 
 from lora_data import load_config
 from lora_data.config import Config
-from lora_data.engines.process import keep_freed_memory, single_thread
+from lora_data.engines.process import single_thread
 from lora_data.errors import ImageError
+from lora_data.freed_memory import keep_freed_memory
 from lora_data.manifest import Record
 from lora_data.pipeline import precompute, recipe
 from lora_data.progress import RunProgress

@@ -23,8 +23,8 @@ from PIL import Image
 
 from lora_data.blobs import Blobs
 from lora_data.engines.batches import NetworkPass
-from lora_data.engines.process import keep_freed_memory
 from lora_data.errors import ImageError
+from lora_data.freed_memory import keep_freed_memory
 from lora_data.manifest import Record
 from lora_data.models.loaded import network
 from lora_data.record_bytes import from_bytes

@@ -6,11 +6,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lora_data.colour import LUMINANCE, to_linear, to_srgb
 from lora_data.manifest import Record
 from lora_data.sample import Instance
-from lora_data.stages.cast import GRID, MeasureCast, WhiteBalance, assign_scenes, compare_grids
+from lora_data.stages.cast import GRID, MeasureCast, Scene, WhiteBalance, assign_scenes, compare_grids
 
 ORANGE, BLUE = np.array([1.45, 1.0, 0.6]), np.array([0.6, 1.0, 1.45])
 
@@ -223,3 +225,17 @@ def test_a_gain_per_channel_leaves_no_residual() -> None:
 def test_impossible_values_are_refused(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=f"^{named} must be"):
         WhiteBalance(**fields)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from([None, "a", "b"])), min_size=1, max_size=20), st.data())
+def test_neighbours_are_the_nearest_frames_of_what_may_be_the_same(seen: list[tuple[int, str | None]], data: Any):
+    grid = np.zeros(GRID * GRID * 4, np.float32)
+    records = [
+        Record(source=str(n), key=str(n), frame=frame, track=track, colour_grid=grid)
+        for n, (frame, track) in enumerate(seen)
+    ]
+    index = data.draw(st.integers(0, len(seen) - 1))
+    frame, track = seen[index]
+    fits = [n for n, (f, t) in enumerate(seen) if f != frame and (t == track or t is None or track is None)]
+    order = sorted({seen[n][0] for n in fits}, key=lambda f: (abs(f - frame), f))
+    assert list(Scene(records).nearest(index)) == [(f, [n for n in fits if seen[n][0] == f]) for f in order]

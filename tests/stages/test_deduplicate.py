@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_data.demo import render_character
-from lora_data.fingerprint import THUMBNAIL, pack_matte
+from lora_data.fingerprint import THUMBNAIL, pack_luma, pack_matte
 from lora_data.manifest import Record, mirrors
 from lora_data.sample import Instance
 from lora_data.stages.deduplicate import Deduplicate, quality_of
@@ -22,7 +22,7 @@ Cutout = tuple[np.ndarray, np.ndarray]
 def wave(phase: float) -> np.ndarray:
     """Luma of a pattern that moves with the phase; a difference of .15 is SSIM .96, of .3 it is .86; 1 px is .25."""
     yy, xx = np.mgrid[0:THUMBNAIL, 0:THUMBNAIL]
-    return np.rint(128 + 60 * np.sin(xx / 4 + phase) + 50 * np.cos(yy / 5)).astype(np.uint8).ravel()
+    return pack_luma(np.rint(128 + 60 * np.sin(xx / 4 + phase) + 50 * np.cos(yy / 5)).astype(np.uint8))
 
 
 def make(key: str, phase: float = 0.0, phash: int = 0, **fields: object) -> Record:
@@ -109,7 +109,7 @@ def test_any_radius(radius: int, expected: str | None) -> None:
 def test_equal_hashes_of_different_pictures_all_stay() -> None:
     """As many pictures with one hash as a film can have: SSIM tells them apart, pair by pair, and none is lost."""
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (120, THUMBNAIL**2), np.uint8)
+    pictures = [pack_luma(luma) for luma in rng.integers(0, 256, (120, THUMBNAIL, THUMBNAIL), np.uint8)]
     records = [make(f"{n:03}").replace(thumb_luma=pictures[n % 120]) for n in range(240)]
     result = outcome(records)
     assert all(copy == (None if n < 120 else f"{n - 120:03}") for n, copy in enumerate(result.values()))
