@@ -23,7 +23,7 @@ WORKING = frozenset({"colour_grid", "phash_mirror", "thumb_luma", "thumb_matte"}
 numbers together. They are not kept."""
 
 ROWS = 256
-"""Rows of a row group: written one after the other, they need XX MB and not 20 kB a record."""
+"""Rows of a row group: written one after the other, they need 5 MB and not 20 kB a record."""
 
 
 def schema() -> pa.Schema:
