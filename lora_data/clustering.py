@@ -105,8 +105,7 @@ class Linkage:
         queue = [found for i in range(len(self._vectors)) if (found := groups.best(i)) is not None]
         heapq.heapify(queue)
         while queue:
-            _, low, high, a, stamp_a, stamp_b = heapq.heappop(queue)
-            b = high if a == low else low
+            _, _, a, b, stamp_a, stamp_b = heapq.heappop(queue)
             if groups.stamps[a] != stamp_a:
                 continue
             if groups.stamps[b] == stamp_b:
@@ -157,7 +156,7 @@ class _Groups:
         self.stamps = [0] * len(vectors)
         """How often each group has grown; -1: it is a part of another one."""
 
-    def best(self, a: int) -> tuple[float, int, int, int, int, int] | None:
+    def best(self, a: int) -> tuple[float, tuple[int, int], int, int, int, int] | None:
         """The most similar group that this one may merge with, as the queue holds it: by similarity, then by the pair,
         whichever of the two asks. For who may merge only since the other has grown has not asked again.
         """
@@ -170,7 +169,7 @@ class _Groups:
         if place == len(around):
             return None
         b = int(around[place])
-        return -float(similarity[place]), min(a, b), max(a, b), a, self.stamps[a], self.stamps[b]
+        return -float(similarity[place]), (min(a, b), max(a, b)), a, b, self.stamps[a], self.stamps[b]
 
     def merge(self, a: int, b: int) -> int:
         """Make one group of two; return its number."""

@@ -183,7 +183,7 @@ class _Run:
         records = self.finished.records
         for i, record in enumerate(records):  # one after the other: most of the bytes are freed on the way
             records[i] = without(record, WORKING)
-        release_freed_memory()
+        release_freed_memory()  # theirs
         return self.finished
 
     def _map_pass(self, name: str, stages: tuple[MapStage, ...], *, last: bool) -> int:

@@ -111,7 +111,10 @@ def test_stage_writes_what_the_table_holds(size: tuple[int, int]) -> None:
     assert 0 <= record.phash_mirror < 2**64
     assert record.thumb_luma is not None
     assert record.thumb_matte is not None
+    assert (record.thumb_luma.dtype, record.thumb_luma.ndim) == (np.dtype(np.uint8), 1)
+    assert (record.thumb_matte.dtype, record.thumb_matte.shape) == (np.dtype(np.uint8), (THUMBNAIL**2 // 8,))
     luma, matte = thumbnail(rgb, alpha)
     assert np.array_equal(unpack_luma(record.thumb_luma), luma)
+    assert (unpack_luma(record.thumb_luma).dtype, luma.shape) == (np.dtype(np.uint8), (THUMBNAIL, THUMBNAIL))
     assert np.array_equal(unpack_matte(record.thumb_matte), matte)
     assert record.thumb_luma.nbytes + record.thumb_matte.nbytes < THUMBNAIL**2
