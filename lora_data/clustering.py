@@ -198,7 +198,8 @@ class _Groups:
         if not self._free:
             count = len(self._totals)
             more = max(16, count // 2)
-            self._totals = np.concatenate([self._totals, np.zeros((more, self._totals.shape[1]))])
+            # in place: all sums and a copy of them at once would be the most that a run holds
+            self._totals.resize((count + more, self._totals.shape[1]), refcheck=False)
             self._free.extend(range(count + more - 1, count - 1, -1))
         return self._free.pop()
 
@@ -259,11 +260,23 @@ def _nearest(vectors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
 def _above(chosen: np.ndarray, cosines: np.ndarray, limit: float) -> list[np.ndarray]:
     """For each vector those of its nearest that are at ``limit`` and above, and whoever has it among its own."""
     count = len(chosen)
+    if not count:
+        return []
     rows, columns = np.nonzero(cosines >= limit)
-    others = chosen[rows, columns].astype(np.int64)
-    pairs = np.unique(np.concatenate([rows * count + others, others * count + rows]))
+    others = chosen[rows, columns]
+    del columns
+    pairs = np.empty((2, len(rows)), np.int64)
+    pairs[0], pairs[1] = rows, others
+    pairs *= count
+    pairs[0] += others
+    pairs[1] += rows
+    del rows, others
+    pairs = pairs.reshape(-1)
+    pairs.sort()
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]]
     ends = np.searchsorted(pairs, np.arange(1, count) * count)
-    return np.split((pairs % max(1, count)).astype(np.int32), ends) if count else []
+    pairs %= count
+    return np.split(pairs.astype(np.int32), ends)
 
 
 @njit(nogil=True, cache=True)

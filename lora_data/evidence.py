@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_BLOCK = 256
+"""Vectors that are adapted at a time."""
+
 
 def film_mean(vectors: np.ndarray, groups: Sequence[Sequence[int]], prior: float) -> np.ndarray:
     """The mean appearance of a film: over groups, each counting once, drawn towards none.
@@ -42,5 +45,12 @@ def adapted(parts: Sequence[tuple[np.ndarray, float]], common: Sequence[np.ndarr
     Returns:
         float32 ``[N, sum of D]``, unit length.
     """
-    given = zip(parts, common, strict=True)
-    return units(np.hstack([units(vectors - mean) * np.float32(weight**0.5) for (vectors, weight), mean in given]))
+    count = len(parts[0][0])
+    result = np.empty((count, sum(map(len, common))), np.float32)
+    for start in range(0, count, _BLOCK):  # each step of it makes a copy
+        rows = slice(start, start + _BLOCK)
+        given = zip(parts, common, strict=True)
+        result[rows] = units(
+            np.hstack([units(vectors[rows] - mean) * np.float32(weight**0.5) for (vectors, weight), mean in given])
+        )
+    return result

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT, _APART = 32 << 20, 1 << 20
+_keeps = threading.Event()
 
 
 def keep_freed_memory() -> None:
@@ -25,8 +29,27 @@ def keep_freed_memory() -> None:
     if mallopt is None:
         return
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_M_MMAP_THRESHOLD, _KEPT)
     mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+    _keeps.set()
+
+
+@contextmanager
+def large_blocks_apart() -> Generator[None]:
+    """Within, blocks of `_APART` bytes and more are mapped one by one and given back as they are freed: where large
+    arrays of all sizes follow each other, kept memory is mostly gaps between them. For where nobody else allocates.
+
+    Does nothing where freed memory is not kept.
+    """
+    mallopt = _glibc("mallopt")
+    if mallopt is None or not _keeps.is_set():
+        yield
+        return
+    mallopt(_M_MMAP_THRESHOLD, _APART)
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT)
 
 
 def release_freed_memory() -> None:

@@ -14,23 +14,27 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lora_data.blobs import Blob, DamagedBlobError
 from lora_data.content_key import key_of, pass_print, reads_of
 from lora_data.engines.batches import NetworkPass
 from lora_data.engines.engine import Engine
 from lora_data.engines.map_pass import AFTER_KINDS, BEFORE_KINDS, MapPass
 from lora_data.errors import RunError
-from lora_data.freed_memory import release_freed_memory
+from lora_data.freed_memory import large_blocks_apart, release_freed_memory
 from lora_data.interrupt import Interrupt
 from lora_data.manifest import Answer, Record
+from lora_data.mapped import Mapped
 from lora_data.progress import RunProgress
-from lora_data.record_bytes import from_bytes, only, without
+from lora_data.record_bytes import from_bytes, only
 from lora_data.results import NEXT, Result, Results
 from lora_data.sources import Source
+from lora_data.spill import Spill
 from lora_data.stage import CorpusStage, MapStage, NetworkStage, Resources, Stage
 from lora_data.stages.ingest import Ingest
 from lora_data.store import TAKEN_BACK_KINDS
-from lora_data.table import WORKING
+from lora_data.table import SPILLED, WORKING
 from lora_data.threads import side_by_side
 from lora_data.work import Item, Made
 
@@ -93,10 +97,13 @@ class _Task:
     """One instance in one pass: ``extra`` where it is not the instance itself but what it will be if accepted."""
 
     record: Record
-    item: Item
+    picture: Blob | None
+    """None: the pass reads its source."""
     key: str
     extra: bool = False
-    result: Result | None = None
+    done: Record | None = None
+    """With what the pass found out; None: that is not known yet."""
+    pictures: Mapping[str, Blob] = field(default_factory=dict[str, Blob])
 
 
 def run_recipe(
@@ -133,6 +140,7 @@ class _Run:
         self.tools = tools
         self.sources = sources
         self.finished = Finished(list(records), computed=computed)
+        self.spill = Spill(tools.results.folder)
         self.pictures: dict[str, Blob] = {}
         self.accepted: dict[str, tuple[Record, Blob]] = {}
         self.begun = False
@@ -166,11 +174,13 @@ class _Run:
                 self.at = (name, 0, 0)
                 self.tools.progress.start(name, count)
                 release_freed_memory()  # that of the pass before
-                for stage in group:
-                    self.tools.interrupt.check()
-                    if isinstance(stage, CorpusStage):
-                        self.finished.records = stage.apply(self.finished.records)
+                with large_blocks_apart():
+                    for stage in group:
+                        self.tools.interrupt.check()
+                        if isinstance(stage, CorpusStage):
+                            self.finished.records = stage.apply(self.finished.records)
                 release_freed_memory()  # that of all vectors at once, which no pass needs again
+                self.spill.rest()
             seconds = round(self.tools.progress.finish(), 3)
             done: dict[str, Any] = {"name": name, "seconds": seconds, "instances": count, "cached": known}
             if count > known and seconds:
@@ -181,8 +191,8 @@ class _Run:
             self.tools.progress.note("pass", **done)
         self.finished.pictures[ACCEPTED] = {key: picture for key, (_, picture) in self.accepted.items()}
         records = self.finished.records
-        for i, record in enumerate(records):  # one after the other: most of the bytes are freed on the way
-            records[i] = without(record, WORKING)
+        for i, record in enumerate(records):
+            records[i] = record.replace(**dict.fromkeys(WORKING))
         release_freed_memory()  # theirs
         return self.finished
 
@@ -200,10 +210,10 @@ class _Run:
         def arrived(number: int, made: Made) -> None:
             task = waiting[number]
             if made.inputs is not None:  # it may have changed since it was looked up
-                task.key = key_of(whole, made.inputs, task.item.record, work.reads)
+                task.key = key_of(whole, made.inputs, task.record, work.reads)
             self._keep(task, made, damaged)
 
-        t.engine.run(work, [task.item for task in waiting], arrived)
+        t.engine.run(work, self._items(waiting, work.reads), arrived)
         self._take(tasks, damaged, shown=(FINAL if last else NEXT))
         self.begun = True
         return sum(not task.extra for task in tasks) - sum(not task.extra for task in waiting)
@@ -218,17 +228,15 @@ class _Run:
         tasks = self._tasks(whole, reads)
         answers: dict[str, dict[Answer, str]] = {}
         for task in tasks:
-            assert task.item.picture is not None
-            digest, record = task.item.picture.digest, task.item.record
-            answers[task.record.key] = {
-                a: key_of(whole, digest, record.replace(deblur_review=a), reads) for a in _ANSWERS
-            }
+            assert task.picture is not None
+            digest, record = task.picture.digest, task.record
+            answers[record.key] = {a: key_of(whole, digest, record.replace(deblur_review=a), reads) for a in _ANSWERS}
         waiting = self._unknown(tasks)
         for task in tasks:  # who waits for a person needs both answers beside
-            if task.result is None or _merged(task).deblur != "proposed":
+            if task.done is None or task.done.deblur != "proposed":
                 continue
             if any(t.results.get(key) is None for key in answers[task.record.key].values()):
-                task.result = None
+                task.done = None
                 waiting.append(task)
         damaged: list[Blob] = []
         self._start(name, waiting)
@@ -240,10 +248,11 @@ class _Run:
             self._keep(task, made, damaged)
 
         work = NetworkPass(stages, t.results.blobs, t.resources)
-        t.engine.run_networks(work, [task.item for task in waiting], arrived)
+        t.engine.run_networks(work, self._items(waiting, reads), arrived)
         self._take(tasks, damaged, shown=NEXT)
         for task in tasks:
-            record = _merged(task)
+            record = task.done
+            assert record is not None
             accepted = t.results.get(answers[record.key]["accept"]) if record.deblur == "proposed" else None
             if accepted is not None:
                 said = task.record.replace(deblur_review="accept").replace(**from_bytes(accepted.fields))
@@ -260,32 +269,51 @@ class _Run:
             for record in running:
                 source = self.sources[record.key]
                 known = all(path in digests for path in source.files)
-                given = only(record, reads)
-                key = key_of(whole, source.digest(digests), given, reads) if known else ""
-                tasks.append(_Task(record, Item(given, source=source), key))
+                key = key_of(whole, source.digest(digests), record, reads) if known else ""
+                tasks.append(_Task(record, None, key))
             return tasks
         tasks = []
         keys = {r.key for r in running}
         extras = [(record, picture, True) for key, (record, picture) in self.accepted.items() if key in keys]
         for record, picture, extra in [*((r, self.pictures[r.key], False) for r in running), *extras]:
-            given = only(record, reads)
-            key = key_of(whole, picture.digest, given, reads)
-            tasks.append(_Task(record, Item(given, picture), key, extra))
+            tasks.append(_Task(record, picture, key_of(whole, picture.digest, record, reads), extra))
         return tasks
+
+    def _items(self, tasks: Sequence[_Task], reads: frozenset[str]) -> Sequence[Item]:
+        """What the engine is handed of each task."""
+
+        def item(task: _Task) -> Item:
+            source = self.sources[task.record.key] if task.picture is None else None
+            return Item(only(task.record, reads), task.picture, source)
+
+        return Mapped(item, tasks)
 
     def _unknown(self, tasks: Sequence[_Task]) -> list[_Task]:
         """Give tasks the results that are known; return the others. Pictures that people see are checked here, those
         that the next pass reads when it reads them."""
         results = self.tools.results
-        found = [results.get(task.key) if task.key else None for task in tasks]
+        for task in tasks:
+            result = results.get(task.key) if task.key else None
+            if result is not None:
+                self._merge(task, result)
 
-        def sound(result: Result | None) -> bool:
-            return result is not None and results.blobs.sound(b for k, b in result.pictures.items() if k != NEXT)
+        def sound(task: _Task) -> bool:
+            return results.blobs.sound(b for k, b in task.pictures.items() if k != NEXT)
 
-        checked = side_by_side(sound, found, min(self.tools.engine.workers, os.cpu_count() or 1))
-        for task, result, good in zip(tasks, found, checked, strict=True):
-            task.result = result if good else None
-        return [task for task in tasks if task.result is None]
+        checked = side_by_side(sound, tasks, min(self.tools.engine.workers, os.cpu_count() or 1))
+        for task, good in zip(tasks, checked, strict=True):
+            if not good:
+                task.done = None
+        return [task for task in tasks if task.done is None]
+
+    def _merge(self, task: _Task, result: Result) -> None:
+        """Give a task what its pass made of it. The arrays become copies, for those of `from_bytes` hold on to all
+        bytes beside them; what few corpus stages look at, and of few records, goes to a file."""
+        fields = from_bytes(result.fields)
+        for name, value in fields.items():
+            if isinstance(value, np.ndarray):
+                fields[name] = self.spill.put(value) if name in SPILLED else value.copy()
+        task.done, task.pictures = task.record.replace(**fields), result.pictures
 
     def _start(self, name: str, waiting: Sequence[_Task]) -> None:
         self.at = (name, 0, len(waiting))
@@ -299,10 +327,11 @@ class _Run:
         if made.damaged is not None:
             damaged.append(made.damaged)
             return
-        task.result = Result(made.fields, made.pictures)
+        result = Result(made.fields, made.pictures)
+        self._merge(task, result)
         self.finished.computed.add(task.record.key)
         if made.lasting:
-            self.tools.results.put(task.key, task.result)
+            self.tools.results.put(task.key, result)
 
     def _take(self, tasks: Sequence[_Task], damaged: Sequence[Blob], shown: str) -> None:
         """Carry a pass's results over to the records."""
@@ -313,8 +342,8 @@ class _Run:
             raise _DamagedError
         changed: dict[str, Record] = {}
         for task in tasks:
-            assert task.result is not None
-            key, record, pictures = task.record.key, _merged(task), task.result.pictures
+            assert task.done is not None
+            key, record, pictures = task.record.key, task.done, task.pictures
             if task.extra:
                 if shown in pictures:
                     self.accepted[key] = record, pictures[shown]
@@ -356,12 +385,6 @@ def _gpu_megabytes() -> int:
     most = torch.cuda.max_memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     return round(most / 1e6)
-
-
-def _merged(task: _Task) -> Record:
-    """The record with what the pass found out."""
-    assert task.result is not None
-    return task.record.replace(**from_bytes(task.result.fields))
 
 
 def _kind(stage: Stage) -> str:

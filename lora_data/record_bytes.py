@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,6 @@ NAMES = tuple(f.name for f in dataclasses.fields(Record) if f.name not in ("sour
 def only(record: Record, names: Iterable[str]) -> Record:
     """A record with the input's name and these fields, and nothing else."""
     return Record(source=record.source, key=record.key, **{name: getattr(record, name) for name in sorted(names)})
-
-
-def without(record: Record, names: Collection[str]) -> Record:
-    """A record without these fields. Its arrays are copies: those of `from_bytes` hold on to all bytes beside them."""
-    fields = ((name, getattr(record, name)) for name in NAMES if name not in names)
-    arrays = {name: value.copy() for name, value in fields if isinstance(value, np.ndarray)}
-    return record.replace(**dict.fromkeys(names), **arrays)
 
 
 def changes(before: Record, after: Record) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Results:
 
     def __init__(self, folder: Path, remote: RemoteFolder | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.blobs = Blobs(folder / BLOBS, remote.below(BLOBS) if remote is not None else None)
         self._listed: dict[str, int] | None = None
         self._path = folder / NAME

@@ -22,6 +22,9 @@ WORKING = frozenset({"colour_grid", "phash_mirror", "thumb_luma", "thumb_matte"}
 """What corpus stages compare within a run and nobody afterwards: mostly small pictures, ten times as large as all
 numbers together. They are not kept."""
 
+SPILLED = frozenset({"thumb_luma"})
+"""Those of them that few records are asked for, and that are large: 5 of the 9 kB of a record's arrays."""
+
 ROWS = 256
 """Rows of a row group: written one after the other, they need 5 MB and not 20 kB a record."""
 

@@ -9,6 +9,9 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
+_HANDED_OUT = 1024
+"""At a time: what waits takes a kilobyte or two each, whatever it is."""
+
 
 def side_by_side(function: Callable[[Item], Done], items: Iterable[Item], workers: int) -> list[Done]:
     """Apply a function to every item.
@@ -24,5 +27,8 @@ def side_by_side(function: Callable[[Item], Done], items: Iterable[Item], worker
     things = list(items)
     if workers <= 1 or len(things) <= 1:
         return [function(thing) for thing in things]
+    done: list[Done] = []
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, things))
+        for start in range(0, len(things), _HANDED_OUT):
+            done += pool.map(function, things[start : start + _HANDED_OUT])
+    return done

@@ -11,7 +11,7 @@ import lora_data
 
 ROOT = Path(lora_data.__file__).parent
 LAYERS = [
-    ["errors", "durable", "interrupt", "evenly", "ray_settings", "threads", "freed_memory"],
+    ["errors", "durable", "interrupt", "evenly", "mapped", "spill", "ray_settings", "threads", "freed_memory"],
     ["storage"],
     ["manifest", "limits", "rng", "colour", "matte", "disjoint", "evidence", "silhouette", "progress", "blobs"],
     ["run_lock", "toml"],

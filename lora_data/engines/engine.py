@@ -32,16 +32,9 @@ class Engine(Protocol):
         ...
 
     def run(
-        self,
-        function: Callable[[Thing], Result],
-        items: Sequence[Thing],
-        arrived: Callable[[int, Result], None] | None = None,
-    ) -> list[Result]:
-        """Apply a picklable, small, pure function to every item (small too: paths and records, not pixels).
-
-        Returns:
-            The results in the order of the items.
-        """
+        self, function: Callable[[Thing], Result], items: Sequence[Thing], arrived: Callable[[int, Result], None]
+    ) -> None:
+        """Apply a picklable, small, pure function to every item (small too: paths and records, not pixels)."""
         ...
 
     def run_networks(self, work: NetworkPass, items: Sequence[Item], arrived: Callable[[int, Made], None]) -> None:
@@ -49,5 +42,5 @@ class Engine(Protocol):
         ...
 
     def each(self, function: Callable[[Thing], Result], items: Sequence[Thing]) -> list[Result]:
-        """As `run`, for what mostly waits for a disk or a store."""
+        """Apply a function that mostly waits for a disk or a store; return its results in the order of the items."""
         ...

@@ -68,11 +68,8 @@ class LocalEngine:
             self._pool = None
 
     def run(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        arrived: Callable[[int, Result], None] | None = None,
-    ) -> list[Result]:
+        self, function: Callable[[Item], Result], items: Sequence[Item], arrived: Callable[[int, Result], None]
+    ) -> None:
         """Apply ``function`` to every item.
 
         Args:
@@ -80,23 +77,17 @@ class LocalEngine:
             items: Picklable, small (paths and records, not pixels).
             arrived: Called in this process with an item's number and its result as soon as it is there, in any order.
 
-        Returns:
-            The results in the order of the items.
-
         Raises:
             RunError: A worker process died.
             KeyboardInterrupt: Somebody asked to stop; what was in hand has arrived.
         """
         if self.workers > 1 and len(items) > 1:
-            return self._run_processes(function, items, arrived)
-        results: list[Result] = []
+            self._run_processes(function, items, arrived)
+            return
         with single_thread():
             for number, item in enumerate(items):
                 self._interrupt.check()
-                results.append(function(item))
-                if arrived is not None:
-                    arrived(number, results[-1])
-        return results
+                arrived(number, function(item))
 
     def run_networks(self, work: NetworkPass, items: Sequence[Input], arrived: Callable[[int, Made], None]) -> None:
         """Take items through a pass of network stages, in this process: one owner of the GPU."""
@@ -107,16 +98,16 @@ class LocalEngine:
         return side_by_side(function, items, self.workers)
 
     def _run_processes(
-        self, function: Callable[[Item], Result], items: Sequence[Item], arrived: Callable[[int, Result], None] | None
-    ) -> list[Result]:
+        self, function: Callable[[Item], Result], items: Sequence[Item], arrived: Callable[[int, Result], None]
+    ) -> None:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin)
-        done: dict[int, Result] = {}
+        done = 0
         pending: dict[Future[Result], int] = {}
         queue = iter(enumerate(items))
         try:
-            while len(done) < len(items):
+            while done < len(items):
                 if not pending:
                     self._interrupt.check()
                 while (
@@ -127,16 +118,13 @@ class LocalEngine:
                     pending[self._pool.submit(_work, function, entry[1])] = entry[0]
                 finished, _ = wait(pending, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    number = pending.pop(future)
-                    done[number] = future.result()
-                    if arrived is not None:
-                        arrived(number, done[number])
+                    arrived(pending.pop(future), future.result())
+                    done += 1
         except BrokenProcessPool:
             raise RunError(
                 "a worker process died (killed by the system, perhaps for memory); what is done is kept: run the same "
                 "command again, perhaps with fewer --workers"
             ) from None
-        return [done[i] for i in range(len(items))]
 
 
 def _begin() -> None:

@@ -114,55 +114,50 @@ class RayEngine:
         return float(ray.cluster_resources().get("GPU", 0.0))
 
     def run(
-        self,
-        function: Callable[[Thing], Result],
-        items: Sequence[Thing],
-        arrived: Callable[[int, Result], None] | None = None,
-    ) -> list[Result]:
+        self, function: Callable[[Thing], Result], items: Sequence[Thing], arrived: Callable[[int, Result], None]
+    ) -> None:
         """See `lora_data.engines.engine.Engine`. When a worker or its machine dies, others do its part again."""
-        return self._collected(_Each(function), items, arrived, self.settings.cpus, 0.0, self.settings.block)
+        self._hand_out(_Each(function), items, arrived, self.settings.cpus, 0.0, self.settings.block)
 
     def run_networks(self, work: NetworkPass, items: Sequence[Item], arrived: Callable[[int, Made], None]) -> None:
         """The same: each worker holds the networks, on its GPU or a part of one."""
         s = self.settings
         own = replace(work, resources=replace(work.resources, workers=s.network_cpus))
         gpus = s.gpus if work.resources.device == "cuda" else 0.0
-        self._collected(_Networks(own), items, arrived, float(s.network_cpus), gpus, s.block)
+        self._hand_out(_Networks(own), items, arrived, float(s.network_cpus), gpus, s.block)
 
     def each(self, function: Callable[[Thing], Result], items: Sequence[Thing]) -> list[Result]:
         """The same; few things are done here, sooner than workers start."""
         if len(items) <= _LIGHT_BLOCK:
             return side_by_side(function, items, AT_ONCE)
-        return self._collected(_Each(function), items, None, self.settings.cpus, 0.0, _LIGHT_BLOCK)
+        results: dict[int, Result] = {}
+        self._hand_out(_Each(function), items, results.__setitem__, self.settings.cpus, 0.0, _LIGHT_BLOCK)
+        return [results[number] for number in range(len(items))]
 
-    def _collected(
+    def _hand_out(
         self,
         work: _Work,
         items: Sequence[Any],
-        arrived: Callable[[int, Any], None] | None,
+        arrived: Callable[[int, Any], None],
         cpus: float,
         gpus: float,
         block: int,
-    ) -> list[Any]:
-        """Hand items out in blocks; collect what comes back in their order."""
+    ) -> None:
+        """Hand items out in blocks."""
         from ray.exceptions import RayError
 
         if not items:
-            return []
-        results: dict[int, Any] = {}
+            return
         try:
             for number, result in self._streamed(work, items, cpus, gpus, block):
                 if isinstance(result, _Failed):
                     raise result.error from RuntimeError(f"in a worker:\n{result.trace}")
-                results[number] = result
-                if arrived is not None:
-                    arrived(number, result)
+                arrived(number, result)
         except RayError as error:
             raise RunError(
                 f"the Ray cluster could not go on ({type(error).__name__}: {str(error)[:500]}); what is done is kept: "
                 "run the same command again"
             ) from None
-        return [results[number] for number in range(len(items))]
 
     def _streamed(
         self, work: _Work, items: Sequence[Any], cpus: float, gpus: float, block: int

@@ -164,25 +164,24 @@ def read_records(out: Path, *, embeddings: bool = False) -> list[Record]:
     names = [f.name for f in fields if f.name in there and "ndarray" not in str(f.type)]
     defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
     records: list[Record] = []
-    for row in _rows(path, names):
+    for row in _rows(path, names, embeddings=embeddings and "embedding" in there):
         for name, value in row.items():
             if _missing(value):
                 row[name] = defaults.get(name, "")
         records.append(Record(**row))
-    if embeddings and "embedding" in there:
-        kept = pq.read_table(path, columns=["key", "embedding"], filters=[("status", "=", "kept")])
-        values = [vector for chunk in kept.column("embedding").chunks for vector in vectors(chunk)]
-        found = dict(zip(kept.column("key").to_pylist(), values, strict=True))
-        records = [r.replace(embedding=found[r.key]) if r.key in found else r for r in records]
     pa.default_memory_pool().release_unused()  # 15 kB a record that Arrow would keep
     return sorted(records, key=lambda r: r.key)
 
 
-def _rows(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a table, of which only a part is held at a time."""
+def _rows(path: Path, names: Sequence[str], *, embeddings: bool) -> Iterator[dict[str, Any]]:
+    """The rows of a table, of which only a part is held at a time; those that are kept with their embedding."""
     with pq.ParquetFile(path) as file:
-        for part in file.iter_batches(ROWS, columns=list(names)):
-            yield from part.to_pylist()
+        for part in file.iter_batches(ROWS, columns=[*names, *(["embedding"] if embeddings else [])]):
+            values = vectors(part.column("embedding")) if embeddings else [None] * part.num_rows
+            for row, vector in zip(part.select(list(names)).to_pylist(), values, strict=True):
+                if vector is not None and row.get("status") == "kept":
+                    row["embedding"] = vector.copy()  # it alone: the others beside it go
+                yield row
 
 
 def _missing(value: object) -> bool:

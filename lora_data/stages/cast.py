@@ -120,24 +120,28 @@ class WhiteBalance(CorpusStage):
             raise ValueError(f"max_gain must be in [1, 4], got {self.max_gain}")
 
     def apply(self, records: Sequence[Record]) -> list[Record]:
-        """Assign scenes, then gains (``wb_red``, ``wb_green``, ``wb_blue``) where a cast is certain."""
+        """Assign scenes, then gains (``wb_red``, ``wb_green``, ``wb_blue``) where a cast is certain. The grids go: they
+        were measured for this."""
         result = [
             record.replace(scene=scene, wb_red=None, wb_green=None, wb_blue=None)
             for record, scene in zip(records, assign_scenes(records, self.scene_gap), strict=True)
         ]
-        if not self.enabled:
-            return result
+        if self.enabled:
+            self._balance(result)
+        return [record.replace(colour_grid=None) for record in result]
+
+    def _balance(self, records: list[Record]) -> None:
+        """Write the gains."""
         scenes: dict[str, list[int]] = defaultdict(list)
-        for index, record in enumerate(result):
+        for index, record in enumerate(records):
             if record.active and record.scene and record.frame is not None and record.colour_grid is not None:
                 scenes[record.scene].append(index)
         for members in scenes.values():
-            scene = Scene([result[i] for i in members])
+            scene = Scene([records[i] for i in members])
             found = [self._gains(k, scene) for k in range(len(members))]
             for index, gains in zip(members, found, strict=True):
                 if gains is not None:
-                    result[index] = result[index].replace(wb_red=gains[0], wb_green=gains[1], wb_blue=gains[2])
-        return result
+                    records[index] = records[index].replace(wb_red=gains[0], wb_green=gains[1], wb_blue=gains[2])
 
     def _gains(self, index: int, scene: Scene) -> tuple[float, float, float] | None:
         """The gains of one member of a scene, or None."""

@@ -14,16 +14,12 @@ from lora_data.engines.local import LocalEngine
 from lora_data.errors import RunError
 from lora_data.interrupt import Interrupt
 from tests.conftest import ROOT
+from tests.engines.runs import results
 
 
-def run(
-    function: Callable[[int], int],
-    items: Sequence[int],
-    workers: int,
-    arrived: Callable[[int, int], None] | None = None,
-) -> list[int]:
+def run(function: Callable[[int], int], items: Sequence[int], workers: int) -> list[int]:
     with LocalEngine(workers) as engine:
-        return engine.run(function, items, arrived)
+        return results(engine, function, items)
 
 
 def square(value: int) -> int:
@@ -51,10 +47,8 @@ def threads(_: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_results_keep_the_order_of_the_items(workers: int):
-    seen: dict[int, int] = {}
-    assert run(square, range(20), workers, seen.__setitem__) == [i * i for i in range(20)]
-    assert seen == {i: i * i for i in range(20)}
+def test_every_item_has_its_result(workers: int):
+    assert run(square, range(20), workers) == [i * i for i in range(20)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -87,7 +81,7 @@ def test_workers_end_with_who_gave_them_work():
         "import os, signal, tests.engines.test_local as t\n"
         "from lora_data.engines.local import LocalEngine\n"
         "with LocalEngine(2) as engine:\n"
-        "    print(*engine.run(t.process, range(8)), flush=True)\n"
+        "    print(*t.results(engine, t.process, range(8)), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -110,9 +104,9 @@ def test_items_are_computed_with_one_thread(workers: int):
 
 def test_the_processes_serve_every_run():
     with LocalEngine(2) as engine:
-        first = set(engine.run(process, range(30)))
+        first = set(results(engine, process, range(30)))
         assert os.getpid() not in first
-        assert len(first | set(engine.run(process, range(30)))) <= 2
+        assert len(first | set(results(engine, process, range(30)))) <= 2
 
 
 def test_no_worker_is_refused():

@@ -30,6 +30,7 @@ from lora_data.work import Made
 from tests.bench.resume import command, content, environment
 from tests.conftest import DEV
 from tests.engines.cluster import ray_cluster
+from tests.engines.runs import results
 from tests.engines.test_batches import Brighter, NetworkPass, filled
 from tests.models.networks import sharpening
 
@@ -68,11 +69,9 @@ def killed(value: tuple[int, str, int]) -> int:
     return number
 
 
-def test_results_keep_the_order_of_the_items(engine: RayEngine):
-    seen: dict[int, int] = {}
-    assert engine.run(square, range(30), seen.__setitem__) == [i * i for i in range(30)]
-    assert seen == {i: i * i for i in range(30)}
-    assert engine.run(square, []) == []
+def test_every_item_has_its_result_and_each_keeps_their_order(engine: RayEngine):
+    assert results(engine, square, range(30)) == [i * i for i in range(30)]
+    assert results(engine, square, []) == []
     assert engine.each(square, range(300)) == [i * i for i in range(300)]
     assert engine.workers == 2
     assert engine.gpus == 0
@@ -80,15 +79,15 @@ def test_results_keep_the_order_of_the_items(engine: RayEngine):
 
 def test_what_a_worker_raises_is_raised_as_it_is(engine: RayEngine):
     with pytest.raises(PermissionError, match="three") as caught:
-        engine.run(fail_on_three, range(8))
+        results(engine, fail_on_three, range(8))
     assert caught.value.filename == "x.png"
     assert "fail_on_three" in str(caught.value.__cause__)
-    assert engine.run(square, [2]) == [4]
+    assert results(engine, square, [2]) == [4]
 
 
 def test_work_of_a_killed_worker_is_done_by_another(engine: RayEngine, tmp_path: Path):
     items = [(number, str(tmp_path), 1) for number in range(12)]
-    assert engine.run(killed, items) == list(range(12))
+    assert results(engine, killed, items) == list(range(12))
     assert len(list(tmp_path.iterdir())) == 1
 
 
