@@ -36,10 +36,10 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def large_blocks_apart() -> Generator[None]:
-    """Within, blocks of `_APART` bytes and more are mapped one by one and given back as they are freed: where large
-    arrays of all sizes follow each other, kept memory is mostly gaps between them. For where nobody else allocates.
+    """Within, blocks of 1 MiB and more are mapped one by one and given back as they are freed: where large arrays of
+    all sizes follow each other, kept memory is mostly gaps between them (measured after identity of 5,000: 40 MB).
 
-    Does nothing where freed memory is not kept.
+    It holds for all threads of the process. Does nothing where freed memory is not kept.
     """
     mallopt = _glibc("mallopt")
     if mallopt is None or not _keeps.is_set():

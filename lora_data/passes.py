@@ -190,9 +190,8 @@ class _Run:
             self.finished.passes.append(done)
             self.tools.progress.note("pass", **done)
         self.finished.pictures[ACCEPTED] = {key: picture for key, (_, picture) in self.accepted.items()}
-        records = self.finished.records
-        for i, record in enumerate(records):
-            records[i] = record.replace(**dict.fromkeys(WORKING))
+        gone = dict.fromkeys(WORKING)
+        self.finished.records = [record.replace(**gone) for record in self.finished.records]
         release_freed_memory()  # theirs
         return self.finished
 

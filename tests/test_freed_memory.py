@@ -51,6 +51,7 @@ def test_who_keeps_no_memory_is_left_alone(keeps: bool, monkeypatch: pytest.Monk
     said: list[tuple[int, ...]] = []
     monkeypatch.setattr(freed_memory, "_glibc", lambda name: lambda *given: said.append(given) or 1)
     monkeypatch.setattr(freed_memory, "_keeps", threading.Event())
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
     if keeps:
         freed_memory.keep_freed_memory()
     before = len(said)
