@@ -14,8 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lora_data.blobs import Blob, DamagedBlobError
 from lora_data.content_key import key_of, pass_print, reads_of
 from lora_data.engines.batches import NetworkPass
@@ -27,7 +25,7 @@ from lora_data.interrupt import Interrupt
 from lora_data.manifest import Answer, Record
 from lora_data.mapped import Mapped
 from lora_data.progress import RunProgress
-from lora_data.record_bytes import from_bytes, only
+from lora_data.record_bytes import merged, only
 from lora_data.results import NEXT, Result, Results
 from lora_data.sources import Source
 from lora_data.spill import Spill
@@ -254,7 +252,7 @@ class _Run:
             assert record is not None
             accepted = t.results.get(answers[record.key]["accept"]) if record.deblur == "proposed" else None
             if accepted is not None:
-                said = task.record.replace(deblur_review="accept").replace(**from_bytes(accepted.fields))
+                said = self._merged(task.record.replace(deblur_review="accept"), accepted.fields)
                 self.accepted[record.key] = said, accepted.pictures[NEXT]
         return len(tasks) - len(waiting)
 
@@ -306,13 +304,12 @@ class _Run:
         return [task for task in tasks if task.done is None]
 
     def _merge(self, task: _Task, result: Result) -> None:
-        """Give a task what its pass made of it. The arrays become copies, for those of `from_bytes` hold on to all
-        bytes beside them; what few corpus stages look at, and of few records, goes to a file."""
-        fields = from_bytes(result.fields)
-        for name, value in fields.items():
-            if isinstance(value, np.ndarray):
-                fields[name] = self.spill.put(value) if name in SPILLED else value.copy()
-        task.done, task.pictures = task.record.replace(**fields), result.pictures
+        """Give a task what its pass made of it."""
+        task.done, task.pictures = self._merged(task.record, result.fields), result.pictures
+
+    def _merged(self, record: Record, fields: bytes) -> Record:
+        """A record with what was found out; what few corpus stages look at, and of few records, goes to a file."""
+        return merged(record, fields, self.spill, SPILLED)
 
     def _start(self, name: str, waiting: Sequence[_Task]) -> None:
         self.at = (name, 0, len(waiting))

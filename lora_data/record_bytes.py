@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from lora_data.manifest import Record
+from lora_data.spill import Spill
 
 NAMES = tuple(f.name for f in dataclasses.fields(Record) if f.name not in ("source", "key"))
 """All fields but those that name the input."""
@@ -57,6 +58,22 @@ def from_bytes(data: bytes) -> dict[str, Any]:
         fields[name] = np.frombuffer(data, np.dtype(dtype), count, end).reshape(shape)
         end += fields[name].nbytes
     return fields
+
+
+def merged(record: Record, data: bytes, spill: Spill, spilled: Collection[str]) -> Record:
+    """A record with the fields of `to_bytes`, in which no array holds on to the bytes beside it.
+
+    Args:
+        record: As it was.
+        data: What `to_bytes` made of the fields.
+        spill: Where the arrays of ``spilled`` go.
+        spilled: Names of fields; arrays of all others are copied.
+    """
+    fields = from_bytes(data)
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            fields[name] = spill.put(value) if name in spilled else value.copy()
+    return record.replace(**fields)
 
 
 def _scalar(value: object) -> object:

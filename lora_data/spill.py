@@ -26,7 +26,7 @@ class Spill:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._maps: list[mmap.mmap] = []
-        self._used = self._written = 0
+        self._used = 0
 
     def put(self, array: np.ndarray) -> np.ndarray:
         """The same array, read-only, mapped from a file: its bytes are in memory only while they are looked at.
@@ -36,7 +36,7 @@ class Spill:
         """
         data = np.ascontiguousarray(array)
         if not data.nbytes:
-            return data
+            return data.copy()
         if not self._maps or self._used + data.nbytes > len(self._maps[-1]):
             self.rest()
             size = min(2 * len(self._maps[-1]), _LARGEST) if self._maps else _FIRST
@@ -45,9 +45,7 @@ class Spill:
         here, start = self._maps[-1], self._used
         here[start : start + data.nbytes] = data.tobytes()
         self._used += -(-data.nbytes // _ALIGNED) * _ALIGNED
-        self._written += data.nbytes
-        if self._written > _STEP:
-            self._written = 0
+        if self._used // _STEP > start // _STEP:
             _let_go(here)
         found = np.frombuffer(here, data.dtype, data.size, start).reshape(data.shape)
         found.flags.writeable = False

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lora_data.manifest import Record
-from lora_data.record_bytes import NAMES, changes, from_bytes, only, to_bytes
+from lora_data.record_bytes import NAMES, changes, from_bytes, merged, only, to_bytes
+from lora_data.spill import Spill
 
 PLAIN = st.one_of(
     st.none(), st.booleans(), st.integers(0, 2**64 - 1), st.floats(), st.text(st.characters(exclude_categories=()))
@@ -55,3 +56,17 @@ def test_only_these_fields_are_left():
     left = only(record, {"deblur"})
     assert (left.source, left.key, left.deblur, left.frame, left.reviewed) == ("a.png", "a", "proposed", None, None)
     assert set(NAMES) == {f.name for f in dataclasses.fields(Record)} - {"source", "key"}
+
+
+@given(FIELDS, st.sets(st.sampled_from(NAMES), max_size=5))
+def test_what_is_merged_into_a_record_lets_go_of_the_bytes(
+    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any], spilled: set[str]
+):
+    spill, data = Spill(tmp_path_factory.getbasetemp()), to_bytes(fields)
+    before = Record(source="a.png", key="a")
+    whole = merged(before, data, spill, spilled)
+    for name in NAMES:
+        value = getattr(whole, name)
+        assert same(value, fields[name]) if name in fields else value == getattr(before, name)
+        if isinstance(value, np.ndarray):
+            assert value.base is None if name not in spilled or not value.nbytes else not value.flags.owndata

@@ -169,7 +169,7 @@ def read_records(out: Path, *, embeddings: bool = False) -> list[Record]:
             if _missing(value):
                 row[name] = defaults.get(name, "")
         records.append(Record(**row))
-    pa.default_memory_pool().release_unused()  # 15 kB a record that Arrow would keep
+    pa.default_memory_pool().release_unused()  # what it took for a row group; Arrow would keep it
     return sorted(records, key=lambda r: r.key)
 
 

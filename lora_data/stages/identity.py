@@ -11,7 +11,6 @@ import numpy as np
 
 from lora_data.decisions import Decision
 from lora_data.evidence import adapted, film_mean, units
-from lora_data.freed_memory import release_freed_memory
 from lora_data.manifest import UNKNOWN, Record
 from lora_data.stage import CorpusStage
 from lora_data.stages.film import Film
@@ -229,7 +228,6 @@ class Identity(CorpusStage):
             return linkage.groups(limit)
         vectors = np.empty((len(film.names), sum(map(len, common))), np.float32)
         del evidence, linkage
-        release_freed_memory()  # the gaps that they leave are too small for all vectors
         for start in range(0, len(vectors), _BLOCK):  # what is known of all at once would be several times as large
             block = range(start, min(start + _BLOCK, len(vectors)))
             vectors[block.start : block.stop] = adapted(self._evidence(film, block), common)

@@ -212,10 +212,12 @@ def test_twenty_workers_killed_at_random_moments_change_no_byte(cluster: str, fi
             words, capture_output=True, text=True, check=False, env={**environment(), "RAY_ADDRESS": cluster}
         )
 
+    precompute(film, tmp_path / "local", load_config(overrides=["precompute.filter.min_size=32"]), workers=1)
+    expected, random_moment, killed = content(tmp_path / "local"), random.Random(0), 0
     start = time.perf_counter()
     assert run("undisturbed").returncode == 0
     apart = (time.perf_counter() - start) / 20
-    expected, random_moment, killed = content(tmp_path / "undisturbed"), random.Random(0), 0
+    assert content(tmp_path / "undisturbed") == expected
     for number in range(10):
         with workers_killed([random_moment.uniform(0, 2 * apart) for _ in range(12)]) as pids:
             ended = run(f"out{number}")
